@@ -1,0 +1,11 @@
+"""m4-balance apply."""
+
+from commands.console import Shown, record_table
+from pipelines.manifests import ApplySettings, apply
+
+
+def command(settings: ApplySettings, shown: Shown = Shown()) -> None:
+    """Draw a manifest: how often each sample is used, from the policy and the annotations."""
+    with shown.progress("apply") as progress:
+        record = apply(settings, progress=progress)
+    shown.result(record.model_dump(mode="json"), record_table(record))

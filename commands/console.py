@@ -1,0 +1,78 @@
+"""What a person sees: progress while work runs, a short table at the end; or JSON for a program."""
+
+import contextlib
+import json as json_format
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipelines.record import StageRecord
+
+console = Console()
+messages = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How much is printed.
+
+    Attributes
+    ----------
+    quiet : no progress bars
+    json : print the result as JSON
+    """
+
+    quiet: bool = False
+    json: bool = False
+
+    @contextlib.contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """A progress bar; yields what a stage calls with (done, in all)."""
+        columns = (
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=36),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=messages, disable=self.quiet or self.json) as bar:
+            task = bar.add_task(title, total=None, visible=False)
+            yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+    def result(self, content: Any, *tables: Table) -> None:
+        """Print a result: the tables for a person, or the content as JSON."""
+        if self.json:
+            sys.stdout.write(json_format.dumps(content, indent=1) + "\n")
+            return
+        for table in tables:
+            console.print(table)
+
+
+def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="right" if position else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def record_table(*records: StageRecord) -> Table:
+    """What stages did: rows in = kept + dropped + failed."""
+    rows = [
+        (
+            record.stage,
+            f"{record.rows_in:,}",
+            f"{record.kept:,}",
+            f"{record.dropped:,}",
+            f"{record.failed:,}",
+            f"{record.seconds:.1f}",
+        )
+        for record in records
+    ]
+    return table_of("Stages", ("stage", "rows in", "kept", "dropped", "failed", "seconds"), rows)

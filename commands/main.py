@@ -1,0 +1,60 @@
+"""m4-balance: the command line's entry point."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from m4.errors import InputError
+
+VERBS = {
+    "demo": "the whole chain on pictures it draws, ending in a report",
+    "run": "all stages of one settings file",
+    "annotate": "mark who and what is in each image-text pair",
+    "count": "count the distinct patterns of the annotations",
+    "solve": "solve for the policy that balances them",
+    "apply": "draw a manifest: how often each sample is used",
+    "train": "train a CLIP or SigLIP on the shards, as a manifest says",
+    "evaluate": "measure a trained model's bias and quality",
+    "report": "write the HTML report of a run directory",
+}
+
+
+def usage() -> str:
+    """The list of verbs."""
+    verbs = "\n".join(f"  {verb:<10} {meaning}" for verb, meaning in VERBS.items())
+    return (
+        "usage: m4-balance VERB [options]\n\n"
+        "Balances image-text data before training, and measures what that changes.\n\n"
+        f"{verbs}\n\n`m4-balance VERB --help` lists a verb's options.\n"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns 0, or 2 for input that cannot be used, said in one sentence."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(usage(), end="")
+        return 0 if given else 2
+    verb, *rest = given
+    if verb not in VERBS:
+        print(f"error: no verb {verb!r}; one of {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    # Libraries warn through the root logger while they are imported (Beam of cloud clients).
+    logging.getLogger().setLevel(logging.ERROR)
+    import tyro
+
+    try:
+        command = import_module(f"commands.{verb}").command
+        config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+        return tyro.cli(command, prog=f"m4-balance {verb}", args=rest, config=config) or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""The catalogue: what to balance, towards which shares, and how it is found."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from m4.errors import InputError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[\w][\w -]*$")]
+
+TARGET_SUM_TOLERANCE = 1e-6
+
+
+class Model(BaseModel):
+    """An immutable, validated record; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FieldRule(Model):
+    """Reads a mark from the sample's json.
+
+    `path` is a dotted path into the json. With `equals`, the mark holds where the field (or any
+    element of it, if it is a list) is one of the given values. Without, the field itself is a
+    probability in [0, 1]. A field that is missing or null says nothing.
+    """
+
+    path: str
+    equals: tuple[str | int | bool, ...] | None = None
+
+
+class Mark(Model):
+    """How one thing (a value, a label or a proxy) is found, and how a prompt names it.
+
+    `terms` are words or phrases of captions; `ignore` are longer phrases that contain a term but
+    do not mean it ("chef's knife"). `prompt` is the noun phrase for zero-shot prompts; the name
+    itself with an article where it is left out.
+    """
+
+    terms: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    field: FieldRule | None = None
+    prompt: str | None = None
+
+    @model_validator(mode="after")
+    def _findable(self) -> "Mark":
+        if not self.terms and self.field is None:
+            raise ValueError("give `terms`, `field` or both: nothing says how to find it")
+        return self
+
+
+class Value(Mark):
+    """One value of a sensitive attribute and the share it should have."""
+
+    target: Share
+
+
+class Concept(Mark):
+    """A label or a proxy. `targets` overrides the share of single values among its examples."""
+
+    targets: dict[str, Share] = Field(default_factory=dict)
+
+
+class Attribute(Model):
+    """A sensitive attribute, as perceived, with its values.
+
+    Values of an exclusive attribute share one picture: where evidence for several is found (a man
+    and a woman), each gets an equal part of the probability, and the targets sum to 1. Values of
+    an attribute that is not exclusive are separate yes/no questions, each with its own target.
+    """
+
+    describes: str
+    values: dict[Name, Value] = Field(min_length=1)
+    exclusive: bool = True
+
+    @model_validator(mode="after")
+    def _targets(self) -> "Attribute":
+        total = sum(value.target for value in self.values.values())
+        if self.exclusive and abs(total - 1.0) > TARGET_SUM_TOLERANCE:
+            raise ValueError(
+                f"the targets of {', '.join(self.values)} sum to {total:.6g}, not to 1; change a "
+                "target, or set `exclusive: false` if the values are separate questions"
+            )
+        return self
+
+
+class Tolerances(Model):
+    """How far the balanced data may be from its targets (methods: eps_R, eps_D)."""
+
+    mode: Literal["relative", "absolute"] = "relative"
+    representation: float = Field(default=0.01, ge=0.0)
+    association: float = Field(default=0.01, ge=0.0)
+
+
+class Catalogue(Model):
+    """What to balance. Immutable; `digest` identifies its content and travels with its products."""
+
+    name: str
+    purpose: str
+    sensitive: dict[Name, Attribute] = Field(min_length=1)
+    labels: dict[Name, Concept] = Field(default_factory=dict)
+    proxies: dict[Name, Concept] = Field(default_factory=dict)
+    tolerances: Tolerances = Tolerances()
+    leave_out: tuple[tuple[str, str], ...] = ()
+
+    @model_validator(mode="after")
+    def _names(self) -> "Catalogue":
+        twice = set(self.labels) & set(self.proxies)
+        if twice:
+            raise ValueError(f"{', '.join(sorted(twice))}: both a label and a proxy; keep one")
+        known = set(self.value_names)
+        for value, label in self.leave_out:
+            if value not in known:
+                raise ValueError(f"leave_out: no value {value!r}; known: {sorted(known)}")
+            if label not in self.concepts:
+                raise ValueError(f"leave_out: no label or proxy {label!r}")
+        for label, concept in self.concepts.items():
+            for value in concept.targets:
+                if value not in known:
+                    raise ValueError(
+                        f"{label}: targets: no value {value!r}; known: {sorted(known)}"
+                    )
+        return self
+
+    def each_value(self) -> Iterator[tuple[str, str, Value]]:
+        """Yield (full name, attribute name, value), in the order of all arrays and columns."""
+        for name, attribute in self.sensitive.items():
+            for value_name, value in attribute.values.items():
+                yield f"{name}.{value_name}", name, value
+
+    @cached_property
+    def value_names(self) -> tuple[str, ...]:
+        """Full names of all sensitive values, "gender.woman", in column order; m of them."""
+        return tuple(name for name, _, _ in self.each_value())
+
+    @cached_property
+    def concepts(self) -> Mapping[str, Concept]:
+        """Labels, then proxies; the position is the id in annotations; c of them."""
+        return {**self.labels, **self.proxies}
+
+    @cached_property
+    def label_names(self) -> tuple[str, ...]:
+        return tuple(self.concepts)
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """Target shares pi_k, (m,)."""
+        return np.array([value.target for _, _, value in self.each_value()])
+
+    @cached_property
+    def label_targets(self) -> np.ndarray:
+        """Target shares pi_kr among the examples of label r, (m, c); pi_k where not overridden."""
+        table = np.repeat(self.targets[:, None], len(self.concepts), axis=1)
+        row = {name: k for k, name in enumerate(self.value_names)}
+        for r, concept in enumerate(self.concepts.values()):
+            for value, share in concept.targets.items():
+                table[row[value], r] = share
+        return table
+
+    @cached_property
+    def left_out(self) -> np.ndarray:
+        """True where the pair (k, r) is left out on purpose, (m, c)."""
+        pairs = set(self.leave_out)
+        return np.array(
+            [[(value, label) in pairs for label in self.concepts] for value in self.value_names],
+            dtype=bool,
+        ).reshape(len(self.value_names), len(self.concepts))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the content, independent of the order and layout of the YAML's scalars."""
+        text = json.dumps(self.model_dump(mode="json"), separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the catalogue as YAML that `load_catalogue` reads back to the same digest."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def explain(error: ValidationError) -> str:
+    """One sentence for the first thing wrong in a settings or catalogue file."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key `{where}`; remove it or correct its spelling"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    shown = f" (given {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{where}: {message}{shown}" if where else message + shown
+
+
+def read_yaml(path: Path) -> Any:
+    """Content of a YAML file; raises `InputError` naming the file and line if it cannot be read."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def load_catalogue(path: Path | str) -> Catalogue:
+    """Read a catalogue from YAML.
+
+    Raises `InputError` naming the file, the key and what is wrong with it.
+    """
+    path = Path(path)
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a catalogue is a mapping with `name`, `purpose`, `sensitive`")
+    try:
+        return Catalogue.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{path}: {explain(error)}") from None

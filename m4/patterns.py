@@ -1,0 +1,178 @@
+"""Patterns: what a solver needs to know of the data, whatever the number of examples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from m4.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Patterns:
+    """Rows of (s, o, y, u) with their counts: examples as they come, or distinct ones.
+
+    Attributes
+    ----------
+    s : (N, m) float64, sensitive values in [0, 1]; 0 where not observed
+    observed : (N, m) bool, False where an attribute is not known or does not apply
+    y : (N, c) float64 CSR, labels and proxies in [0, 1]
+    utility : (N,) float64 in [0, 1]
+    counts : (N,) float64, examples that a row stands for; at least one is positive
+
+    Raises `InputError` where shapes disagree or a number is out of its range.
+    """
+
+    s: np.ndarray
+    observed: np.ndarray
+    y: sparse.csr_array
+    utility: np.ndarray
+    counts: np.ndarray
+
+    def __post_init__(self) -> None:
+        rows = len(self.s)
+        for name in ("observed", "y", "utility", "counts"):
+            given = getattr(self, name).shape
+            wanted = {"observed": self.s.shape, "y": (rows, self.y.shape[1])}.get(name, (rows,))
+            if given != wanted:
+                raise InputError(
+                    f"{name} has shape {given}, but s of shape {self.s.shape} needs "
+                    f"{wanted}; give one row per example"
+                )
+        if rows == 0:
+            raise InputError("no examples: s has no rows")
+        for name, numbers in (("s", self.s), ("y", self.y.data), ("utility", self.utility)):
+            bad = ~((numbers >= 0) & (numbers <= 1))
+            if bad.any():
+                raise InputError(
+                    f"{name} holds {numbers[bad].flat[0]}, outside [0, 1]; mark what "
+                    "is not known in `observed`"
+                )
+        if not (np.isfinite(self.counts).all() and (self.counts >= 0).all()):
+            raise InputError("counts holds a negative or non-finite number")
+        if self.counts.sum() == 0:
+            raise InputError("counts sum to 0: there are no examples")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        s: Any,
+        y: Any,
+        *,
+        observed: Any = None,
+        utility: Any = None,
+        counts: Any = None,
+    ) -> "Patterns":
+        """Build from plain arrays.
+
+        Parameters
+        ----------
+        s : (N, m) or (N,) array; NaN means not observed
+        y : (N, c) or (N,) array or scipy sparse matrix
+        observed : (N, m), (N,) or None for all that is not NaN
+        utility, counts : (N,) or None for ones
+        """
+        s = _columns(np.asarray(s, dtype=np.float64))
+        known = ~np.isnan(s)
+        if observed is not None:
+            mask = _columns(np.asarray(observed, dtype=bool))
+            if mask.shape[0] == s.shape[0] and mask.shape[1] == 1:
+                mask = np.repeat(mask, s.shape[1], axis=1)
+            if mask.shape != s.shape:
+                raise InputError(f"observed has shape {mask.shape}, s has {s.shape}; give the same")
+            known &= mask
+        labels = y if sparse.issparse(y) else _columns(np.asarray(y, dtype=np.float64))
+        matrix = sparse.csr_array(labels, dtype=np.float64)
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        rows = len(s)
+        ones = np.ones(rows)
+        return cls(
+            np.where(known, s, 0.0),
+            known,
+            matrix,
+            ones if utility is None else np.asarray(utility, dtype=np.float64),
+            ones if counts is None else np.asarray(counts, dtype=np.float64),
+        )
+
+    @classmethod
+    def from_frame(cls, frame: pl.DataFrame, value_names: Sequence[str], labels: int) -> "Patterns":
+        """Build from a table of annotations or patterns.
+
+        Parameters
+        ----------
+        frame : a nullable column per sensitive value, `labels` (lists of ids), `utility`, and
+            optionally `count`
+        value_names : names of the m columns of sensitive values
+        labels : c, the number of labels and proxies
+        """
+        s = frame.select(pl.col(list(value_names)).cast(pl.Float64)).to_numpy()
+        s = np.where(np.isnan(s.astype(np.float64)), np.nan, s.astype(np.float64))
+        ids = frame["labels"].explode(empty_as_null=False, keep_nulls=False).to_numpy()
+        if len(ids) and not 0 <= ids.min() <= ids.max() < labels:
+            raise InputError(f"labels holds the id {ids.max()}, but there are {labels} labels")
+        ends = np.concatenate([[0], np.cumsum(frame["labels"].list.len().to_numpy())])
+        y = sparse.csr_array((np.ones(len(ids)), ids, ends), shape=(len(frame), labels))
+        counts = frame["count"].to_numpy() if "count" in frame.columns else None
+        return cls.from_arrays(s, y, utility=frame["utility"].to_numpy(), counts=counts)
+
+    @property
+    def examples(self) -> float:
+        """Number of examples, N in the mathematics."""
+        return float(self.counts.sum())
+
+    @property
+    def share(self) -> np.ndarray:
+        """Each row's share of all examples, so that E[x] is `share @ x`; (N,)."""
+        return self.counts / self.counts.sum()
+
+    def distinct(self) -> tuple["Patterns", np.ndarray]:
+        """Join equal rows. Returns the distinct patterns, and each row's position among them.
+
+        Rows are compared by a 128-bit signature, and the result is then verified exactly.
+        """
+        generator = np.random.default_rng(0x4D34)
+        signature = np.empty((len(self.s), 2), dtype=np.uint64)
+        dense = np.column_stack([self.s, self.observed, self.utility]) + 0.0  # no negative zero
+        bits = dense.view(np.uint64)
+        for half in range(2):
+            of_column = generator.integers(1, 2**63, bits.shape[1], dtype=np.uint64) * 2 + 1
+            of_label: np.ndarray = generator.integers(1, 2**63, self.y.shape[1], dtype=np.uint64)
+            mixed = _scramble(bits * of_column[None, :]).sum(axis=1, dtype=np.uint64)
+            terms = _scramble(of_label[self.y.indices] ^ self.y.data.view(np.uint64))
+            ends = np.concatenate([[np.uint64(0)], np.cumsum(terms, dtype=np.uint64)])
+            signature[:, half] = mixed + ends[self.y.indptr[1:]] - ends[self.y.indptr[:-1]]
+        _, first, inverse = np.unique(
+            signature.view([("a", np.uint64), ("b", np.uint64)]).ravel(),
+            return_index=True,
+            return_inverse=True,
+        )
+        same = first[inverse]
+        if not (
+            np.array_equal(dense, dense[same]) and (self.y != self.y[same]).nnz == 0
+        ):  # pragma: no cover - one chance in 2**64
+            raise RuntimeError("two different patterns share a 128-bit signature")
+        joined = Patterns(
+            self.s[first],
+            self.observed[first],
+            self.y[first],
+            self.utility[first],
+            np.bincount(inverse, weights=self.counts, minlength=len(first)),
+        )
+        return joined, inverse
+
+
+def _columns(array: np.ndarray) -> np.ndarray:
+    if array.ndim > 2:
+        raise InputError(f"an array has {array.ndim} dimensions; give (N,) or (N, columns)")
+    return array[:, None] if array.ndim == 1 else array
+
+
+def _scramble(words: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64, so that sums of words do not cancel in a pattern."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

@@ -1,0 +1,36 @@
+"""The Beam jobs (annotate, count, apply) and the shard and table formats they read and write."""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "AnnotateSettings": "pipelines.annotation",
+    "annotate": "pipelines.annotation",
+    "ApplySettings": "pipelines.manifests",
+    "apply": "pipelines.manifests",
+    "BeamSettings": "pipelines.beam",
+    "CountSettings": "pipelines.counting",
+    "count": "pipelines.counting",
+    "read_patterns": "pipelines.counting",
+    "SolveSettings": "pipelines.policies",
+    "solve": "pipelines.policies",
+    "Lexicon": "pipelines.lexicon",
+    "read_run": "pipelines.record",
+    "StageRecord": "pipelines.record",
+    "Failure": "pipelines.shards",
+    "Sample": "pipelines.shards",
+    "SampleSpan": "pipelines.shards",
+    "ShardRef": "pipelines.shards",
+    "find_shards": "pipelines.shards",
+    "read_samples": "pipelines.shards",
+    "AnnotateShards": "pipelines.transforms",
+    "ApplyPolicy": "pipelines.transforms",
+    "CountPatterns": "pipelines.transforms",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,109 @@
+"""Running a transform on a Beam runner: options, refusals, progress."""
+
+import argparse
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from m4.catalogue import Model
+from m4.errors import InputError
+from pipelines import storage
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+Progress = Callable[[int, int], None]
+
+REFUSED = {
+    "DaskRunner": "it computes only the last of several outputs and ignores output tags",
+    "DirectRunner": "it may try to download another runner and hang; use FnApiRunner",
+}
+
+
+class BeamSettings(Model):
+    """Where and how wide a job runs."""
+
+    runner: str = Field(default="FnApiRunner", description="Beam runner")
+    processes: int = Field(default=1, ge=1, description="worker processes of the FnApiRunner")
+    options: tuple[str, ...] = Field(
+        default=(), description="further Beam options, --name=value, passed through as they are"
+    )
+
+    def flags(self) -> list[str]:
+        """Beam's options. Raises `InputError` for a refused runner or an option Beam ignores."""
+        if self.runner in REFUSED:
+            raise InputError(f"runner {self.runner} is refused: {REFUSED[self.runner]}")
+        flags = [f"--runner={self.runner}", *self.options]
+        if self.processes > 1:
+            if self.runner != "FnApiRunner":
+                raise InputError(
+                    f"processes={self.processes} has no effect on {self.runner}; set the number "
+                    "of workers by its own options"
+                )
+            flags += [
+                "--direct_running_mode=multi_processing",
+                f"--direct_num_workers={self.processes}",
+            ]
+        return flags
+
+
+def run(transform: "beam.PTransform", settings: BeamSettings) -> None:
+    """Run a transform that starts from nothing, and wait for its end.
+
+    Raises `InputError` for unknown options, and what the runner raises for a failed job.
+    """
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    flags = settings.flags()
+    unknown = _unknown(flags)
+    if unknown:
+        raise InputError(f"Beam knows no option {' '.join(unknown)}; correct or remove it")
+    # Beam installs a root handler on import; a library's warnings belong to the caller.
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
+        _ = pipeline | transform
+
+
+def _unknown(flags: Sequence[str]) -> list[str]:
+    """Options that no options class of Beam declares; Beam itself would only warn of them."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    declare: Any = parser
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(declare)
+    return parser.parse_known_args(list(flags))[1]
+
+
+@contextlib.contextmanager
+def watch(folder: str, stems: Sequence[str], progress: Progress | None) -> Iterator[None]:
+    """Report how many of the shards are committed while the block runs, whatever the runner."""
+    if progress is None:
+        yield
+        return
+    ended = threading.Event()
+    waiting = list(stems)
+
+    def look() -> None:
+        waiting[:] = [
+            stem for stem in waiting if not storage.exists(storage.join(folder, f"{stem}.json"))
+        ]
+        progress(len(stems) - len(waiting), len(stems))
+
+    def loop() -> None:
+        while not ended.wait(0.5):
+            look()
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        look()

@@ -1,0 +1,129 @@
+"""Count: distinct patterns of the annotations, all that a solver needs."""
+
+from collections.abc import Iterable, Sequence
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from m4.catalogue import Catalogue, Model, load_catalogue
+from m4.errors import InputError
+from m4.patterns import Patterns
+from pipelines import storage
+from pipelines.beam import BeamSettings, Progress, run
+from pipelines.record import StageRecord, Tally, digest_of
+from pipelines.tables import Commit, check_digest, committed, read_table
+
+
+class CountSettings(Model):
+    """Settings of the stage that counts patterns."""
+
+    run: str = Field(description="run directory with annotations/; patterns.parquet is written")
+    catalogue: str = Field(description="the YAML file that the annotations were made with")
+    drawn: bool = Field(
+        default=False, description="count what the manifest drew, into drawn.parquet"
+    )
+    beam: BeamSettings = BeamSettings()
+
+    @property
+    def output(self) -> str:
+        return storage.join(self.run, "drawn.parquet" if self.drawn else "patterns.parquet")
+
+
+def pattern_columns(catalogue: Catalogue) -> list[str]:
+    """The columns that make a pattern."""
+    return [*catalogue.value_names, "labels", "utility"]
+
+
+def shard_patterns(
+    annotations: str, stem: str, columns: Sequence[str], manifest: str | None = None
+) -> pl.DataFrame:
+    """Distinct patterns of one shard with their counts; examples, or copies that a manifest drew.
+
+    Raises `InputError` where the manifest lists other samples than the annotations.
+    """
+    table = read_table(annotations, stem, ["uid", *columns])
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    if manifest is None:
+        frame = frame.with_columns(count=pl.lit(1, pl.Int64))
+    else:
+        drawn = read_table(manifest, stem, ["uid", "copies"])
+        if drawn["uid"] != table["uid"]:
+            raise InputError(
+                f"{manifest}/{stem}.parquet lists other samples than the annotations of the same "
+                "shard; run apply again"
+            )
+        copies = pl.from_arrow(drawn["copies"])
+        assert isinstance(copies, pl.Series)
+        frame = frame.with_columns(count=copies.cast(pl.Int64)).filter(pl.col("count") > 0)
+    return merge_patterns([frame.select([*columns, "count"])])
+
+
+def merge_patterns(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Join tables of patterns, adding counts; the order of rows depends on content alone."""
+    joined = pl.concat(list(frames))
+    keys = [name for name in joined.columns if name != "count"]
+    order = [pl.col(name) for name in keys if name != "labels"]
+    labels = pl.col("labels").cast(pl.List(pl.String)).list.join(" ")
+    return joined.group_by(keys).agg(pl.col("count").sum()).sort([*order, labels])
+
+
+def write_patterns(path: str, frame: pl.DataFrame, catalogue: str) -> None:
+    """Write a table of patterns, with the digest of its catalogue."""
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    table = table.replace_schema_metadata({"catalogue": catalogue})
+    with storage.atomic_output(path) as stream:
+        pq.write_table(table, stream, compression="zstd")
+
+
+def read_patterns(path: str, catalogue: Catalogue) -> Patterns:
+    """Read a table of patterns.
+
+    Raises `InputError` where it is missing or was counted with another catalogue.
+    """
+    if not storage.exists(path):
+        raise InputError(f"{path}: no such table; run count first")
+    with storage.open_input(path) as stream:
+        table: pa.Table = pq.read_table(stream)
+    metadata = table.schema.metadata or {}
+    check_digest(path, metadata.get(b"catalogue", b"").decode(), catalogue.digest)
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return Patterns.from_frame(frame, catalogue.value_names, len(catalogue.label_names))
+
+
+def count(settings: CountSettings, *, progress: Progress | None = None) -> StageRecord:
+    """Count the patterns of a run's annotations, or of what its manifest drew.
+
+    Raises `InputError` where there are no annotations, or none with this catalogue.
+    """
+    from pipelines.transforms import CountPatterns  # imports Beam
+
+    catalogue = load_catalogue(settings.catalogue)
+    annotations = storage.join(settings.run, "annotations")
+    manifest = storage.join(settings.run, "manifest") if settings.drawn else None
+    tables: list[tuple[str, Commit]] = list(committed(annotations))
+    for stem, _ in tables:
+        _check_catalogue(annotations, stem, catalogue)
+    name = "count drawn" if settings.drawn else "count"
+    inputs = digest_of(*(f"{stem} {commit.settings} {commit.rows}" for stem, commit in tables))
+    tally = Tally(name, settings.run, settings, inputs)
+    stems = tuple(stem for stem, commit in tables if commit.rows)
+    if not stems:
+        raise InputError(f"{annotations}: no annotated samples to count")
+    job = CountPatterns(stems, annotations, manifest, catalogue, settings.output)
+    run(job, settings.beam)
+    if progress is not None:
+        progress(len(stems), len(stems))
+    for _, commit in tables:
+        tally.add(commit.model_copy(update={"failures": {}}), kept=commit.rows)
+    return tally.finish(1.0)
+
+
+def _check_catalogue(folder: str, stem: str, catalogue: Catalogue) -> None:
+    path = storage.join(folder, f"{stem}.parquet")
+    with storage.open_input(path) as stream:
+        metadata = pq.read_schema(stream).metadata or {}
+    check_digest(path, metadata.get(b"catalogue", b"").decode(), catalogue.digest)

@@ -1,0 +1,62 @@
+"""Solve: from a run's patterns to its policy."""
+
+from pydantic import Field
+
+from m4.catalogue import Model, load_catalogue
+from m4.problem import Problem
+from m4.solving import Method, Solution
+from m4.solving import solve as solve_patterns
+from pipelines import storage
+from pipelines.beam import Progress
+from pipelines.counting import read_patterns
+from pipelines.record import Tally, digest_of
+from pipelines.tables import Commit
+
+
+class SolveSettings(Model):
+    """Settings of the stage that solves for a policy. Targets and tolerances: the catalogue's."""
+
+    run: str = Field(description="run directory with patterns.parquet; policy.json is written")
+    catalogue: str = Field(description="the YAML file that the patterns were made with")
+    eta: float = Field(default=0.9, gt=0, description="rate that is kept, the mean weight")
+    cap: float = Field(default=1.0, gt=0, description="largest weight; 1: keep probabilities")
+    penalty: float | None = Field(
+        default=None, gt=0, description="price of a violation; left out, tolerances are hard"
+    )
+    method: Method = Field(default="auto", description="auto and cvxpy: exact; streaming: paper's")
+    solver: str | None = Field(default=None, description="the solver that cvxpy calls")
+    passes: int = Field(default=5, ge=1, description="passes of the streaming method")
+    seed: int = Field(default=0, ge=0, description="of the streaming method")
+
+
+def solve(settings: SolveSettings, *, progress: Progress | None = None) -> Solution:
+    """Solve a run's balancing problem and write `<run>/policy.json`.
+
+    Raises `InfeasibleError` where the tolerances cannot be met at the rate, `InputError` where the
+    patterns are missing or belong to another catalogue.
+    """
+    catalogue = load_catalogue(settings.catalogue)
+    path = storage.join(settings.run, "patterns.parquet")
+    patterns = read_patterns(path, catalogue)
+    problem = Problem.of(catalogue, eta=settings.eta, cap=settings.cap, penalty=settings.penalty)
+    tally = Tally(
+        "solve", settings.run, settings, digest_of(catalogue.digest, str(patterns.counts))
+    )
+    solution = solve_patterns(
+        problem,
+        patterns,
+        method=settings.method,
+        solver=settings.solver,
+        passes=settings.passes,
+        seed=settings.seed,
+        catalogue=catalogue.digest,
+    )
+    storage.write_bytes(
+        storage.join(settings.run, "policy.json"), solution.policy.to_json().encode()
+    )
+    size, modified = storage.size_and_time(path)
+    rows = round(patterns.examples)
+    source = Commit(shard=path, size=size, modified=modified, settings="", rows=rows)
+    tally.add(source, kept=rows)
+    tally.finish()
+    return solution

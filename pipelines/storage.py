@@ -1,0 +1,102 @@
+"""Files, local or on any storage that Beam's FileSystems reads.
+
+Local paths are handled by the standard library, so that the training loader does not have to
+import Beam for them.
+"""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def _filesystems() -> Any:
+    from apache_beam.io.filesystems import FileSystems  # over a second to import
+
+    return FileSystems
+
+
+def join(folder: str, *names: str) -> str:
+    if is_remote(folder):
+        return _filesystems().join(folder, *names)
+    return os.path.join(folder, *names)
+
+
+def open_input(path: str) -> IO[bytes]:
+    """Open a file for reading bytes, as it lies there: nothing is unpacked by its name."""
+    if not is_remote(path):
+        return open(path, "rb")
+    from apache_beam.io.filesystem import CompressionTypes
+
+    return _filesystems().open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def exists(path: str) -> bool:
+    return _filesystems().exists(path) if is_remote(path) else os.path.exists(path)
+
+
+def size_and_time(path: str) -> tuple[int, float]:
+    """Size in bytes and time of the last change in seconds, the file's fingerprint."""
+    if not is_remote(path):
+        status = os.stat(path)
+        return status.st_size, status.st_mtime
+    found = _filesystems().match([path])[0].metadata_list
+    if not found:
+        raise FileNotFoundError(path)
+    return found[0].size_in_bytes, found[0].last_updated_in_seconds
+
+
+def match(pattern: str) -> list[str]:
+    """Paths that match a glob, sorted."""
+    if is_remote(pattern):
+        found = _filesystems().match([pattern])[0].metadata_list
+        return sorted(entry.path for entry in found)
+    import glob
+
+    return sorted(glob.glob(pattern))
+
+
+def make_folder(path: str) -> None:
+    if not is_remote(path):
+        os.makedirs(path, exist_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_output(path: str) -> Iterator[IO[bytes]]:
+    """Write a file under a temporary name and rename it when the block ends without an error."""
+    temporary = f"{path}.{uuid.uuid4().hex}.partial"
+    if not is_remote(path):
+        make_folder(os.path.dirname(path) or ".")
+        try:
+            with open(temporary, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        return
+    from apache_beam.io.filesystem import CompressionTypes
+
+    files = _filesystems()
+    with files.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        yield stream
+    if files.exists(path):
+        files.delete([path])
+    files.rename([temporary], [path])
+
+
+def read_bytes(path: str) -> bytes:
+    with open_input(path) as stream:
+        return stream.read()
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    with atomic_output(path) as stream:
+        stream.write(content)

@@ -1,0 +1,136 @@
+"""The tables that stages pass on: one parquet per shard, committed by a json beside it.
+
+Annotations      uid, key, offset, length, one nullable float per sensitive value, the source of
+                 each attribute's mark, `labels` (ids of labels and proxies) with their sources,
+                 `utility`.
+Manifest         uid, key, offset, length, copies, and `weight` only where it was asked for.
+
+A table counts as made when its commit marker `<stem>.json` stands; it is written last.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from m4.catalogue import Catalogue
+from m4.errors import InputError
+from m4.patterns import Patterns
+from pipelines import storage
+
+IDENTITY = [
+    pa.field("uid", pa.string(), nullable=False),
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("offset", pa.int64(), nullable=False),
+    pa.field("length", pa.int64(), nullable=False),
+]
+
+
+def source_column(attribute: str) -> str:
+    """Name of the column that says which annotator marked an attribute."""
+    return f"{attribute}:source"
+
+
+def annotation_schema(catalogue: Catalogue) -> pa.Schema:
+    """Columns of the annotations made with a catalogue."""
+    return pa.schema(
+        [
+            *IDENTITY,
+            *(pa.field(name, pa.float32()) for name in catalogue.value_names),
+            *(pa.field(source_column(name), pa.string()) for name in catalogue.sensitive),
+            pa.field("labels", pa.list_(pa.int32()), nullable=False),
+            pa.field("label_sources", pa.list_(pa.string()), nullable=False),
+            pa.field("utility", pa.float32(), nullable=False),
+        ],
+        metadata={"catalogue": catalogue.digest},
+    )
+
+
+def manifest_schema(*, weights: bool) -> pa.Schema:
+    """Columns of a manifest, with or without the weight of each sample."""
+    extra = [pa.field("weight", pa.float64(), nullable=False)] if weights else []
+    return pa.schema([*IDENTITY, pa.field("copies", pa.int32(), nullable=False), *extra])
+
+
+class Commit(BaseModel):
+    """A commit marker: what a shard's table was made from, and what became of every sample.
+
+    `rows` is what stands in the table, `failures` counts what was set aside by reason; `settings`
+    is the digest of everything that decided the content (catalogue or policy, seed, ...).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    shard: str
+    size: int
+    modified: float
+    settings: str
+    rows: int
+    failures: dict[str, int] = Field(default_factory=dict)
+    examples: dict[str, str] = Field(default_factory=dict)
+    counts: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def failed(self) -> int:
+        return sum(self.failures.values())
+
+
+def write_table(folder: str, stem: str, table: pa.Table, commit: Commit) -> None:
+    """Write a shard's table, then its commit marker; both atomically."""
+    with storage.atomic_output(storage.join(folder, f"{stem}.parquet")) as stream:
+        pq.write_table(table, stream, compression="zstd")
+    content = json.dumps(commit.model_dump(), indent=1, sort_keys=True) + "\n"
+    storage.write_bytes(storage.join(folder, f"{stem}.json"), content.encode())
+
+
+def read_commit(folder: str, stem: str) -> Commit | None:
+    """The commit marker of a shard's table, or None where there is none yet."""
+    path = storage.join(folder, f"{stem}.json")
+    if not storage.exists(path):
+        return None
+    try:
+        return Commit.model_validate_json(storage.read_bytes(path))
+    except ValueError:
+        raise InputError(f"{path}: not a commit marker; delete it to have it made again") from None
+
+
+def committed(folder: str) -> Iterator[tuple[str, Commit]]:
+    """Yield (stem, commit) of every committed table of a folder, by name.
+
+    Raises `InputError` where there is none.
+    """
+    markers = storage.match(storage.join(folder, "*.json"))
+    if not markers:
+        raise InputError(f"{folder}: no committed tables; run the stage that makes them first")
+    for path in markers:
+        stem = Path(path).name.removesuffix(".json")
+        commit = read_commit(folder, stem)
+        assert commit is not None
+        yield stem, commit
+
+
+def read_table(folder: str, stem: str, columns: list[str] | None = None) -> pa.Table:
+    """Read one shard's table."""
+    with storage.open_input(storage.join(folder, f"{stem}.parquet")) as stream:
+        return pq.read_table(stream, columns=columns)
+
+
+def to_patterns(table: pa.Table, catalogue: Catalogue) -> Patterns:
+    """The columns that a solver needs of an annotation or pattern table, one row per row."""
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return Patterns.from_frame(frame, catalogue.value_names, len(catalogue.label_names))
+
+
+def check_digest(path: str, found: Any, expected: str) -> None:
+    """Raise `InputError` unless a product was made with the catalogue now in use."""
+    if found != expected:
+        raise InputError(
+            f"{path}: made with catalogue {str(found)[:12]}, but the catalogue given is "
+            f"{expected[:12]}; run the stage that made it again"
+        )
