@@ -96,8 +96,8 @@ class Tolerances(Model):
     """How far the balanced data may be from its targets (methods: eps_R, eps_D)."""
 
     mode: Literal["relative", "absolute"] = "relative"
-    representation: float = Field(default=0.01, ge=0.0)
-    association: float = Field(default=0.01, ge=0.0)
+    representation: float = Field(default=0.01, ge=0.0, allow_inf_nan=False)
+    association: float = Field(default=0.01, ge=0.0, allow_inf_nan=False)
 
 
 class Catalogue(Model):
@@ -183,7 +183,7 @@ class Catalogue(Model):
     def save(self, path: Path) -> None:
         """Write the catalogue as YAML that `load_catalogue` reads back to the same digest."""
         content = self.model_dump(mode="json", exclude_defaults=True)
-        path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "utf-8")
 
 
 def explain(error: ValidationError) -> str:
@@ -201,7 +201,7 @@ def explain(error: ValidationError) -> str:
 def read_yaml(path: Path) -> Any:
     """Content of a YAML file; raises `InputError` naming the file and line if it cannot be read."""
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:

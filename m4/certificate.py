@@ -15,7 +15,7 @@ class Certificate(Model):
     Attributes
     ----------
     primal : 1/2 E[(eta u - q)^2] + price * (sum of violations) of the weights q that the policy
-        gives; an upper bound
+        gives; an upper bound where the penalty is finite or nothing is violated
     dual : value of the dual function; a lower bound
     gap : primal - dual, which bounds how far the weights are from optimal
     max_violation : largest excess of |E[q z_j]| over eps_j E[q t_j]

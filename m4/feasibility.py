@@ -48,7 +48,7 @@ def largest_rate(moments: Moments, among: np.ndarray | None = None) -> LargestRa
         raise RuntimeError(f"HiGHS could not find the largest rate: {found.message}")
     prices = np.zeros(moments.z.shape[1])
     prices[chosen] = np.abs(found.ineqlin.marginals).reshape(2, -1).sum(axis=0)
-    return LargestRate(float(-found.fun), prices)
+    return LargestRate(max(0.0, float(-found.fun)), prices)
 
 
 def conflicting(moments: Moments, eta: float) -> tuple[float, np.ndarray]:

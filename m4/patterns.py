@@ -85,7 +85,7 @@ class Patterns:
                 raise InputError(f"observed has shape {mask.shape}, s has {s.shape}; give the same")
             known &= mask
         labels = y if sparse.issparse(y) else _columns(np.asarray(y, dtype=np.float64))
-        matrix = sparse.csr_array(labels, dtype=np.float64)
+        matrix = sparse.csr_array(labels, dtype=np.float64, copy=True)  # changed in place below
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
         rows = len(s)
@@ -110,10 +110,13 @@ class Patterns:
         labels : c, the number of labels and proxies
         """
         s = frame.select(pl.col(list(value_names)).cast(pl.Float64)).to_numpy()
-        s = np.where(np.isnan(s.astype(np.float64)), np.nan, s.astype(np.float64))
+        unlisted = frame["labels"].null_count()
+        if unlisted:
+            raise InputError(f"labels is null in {unlisted} rows; an empty list says: no label")
         ids = frame["labels"].explode(empty_as_null=False, keep_nulls=False).to_numpy()
-        if len(ids) and not 0 <= ids.min() <= ids.max() < labels:
-            raise InputError(f"labels holds the id {ids.max()}, but there are {labels} labels")
+        unknown = ids[(ids < 0) | (ids >= labels)]
+        if len(unknown):
+            raise InputError(f"labels holds the id {unknown[0]}, but there are {labels} labels")
         ends = np.concatenate([[0], np.cumsum(frame["labels"].list.len().to_numpy())])
         y = sparse.csr_array((np.ones(len(ids)), ids, ends), shape=(len(frame), labels))
         counts = frame["count"].to_numpy() if "count" in frame.columns else None
@@ -139,8 +142,8 @@ class Patterns:
         dense = np.column_stack([self.s, self.observed, self.utility]) + 0.0  # no negative zero
         bits = dense.view(np.uint64)
         for half in range(2):
-            of_column = generator.integers(1, 2**63, bits.shape[1], dtype=np.uint64) * 2 + 1
-            of_label: np.ndarray = generator.integers(1, 2**63, self.y.shape[1], dtype=np.uint64)
+            of_column = generator.integers(1, 2**63, size=(bits.shape[1],), dtype=np.uint64) * 2 + 1
+            of_label = generator.integers(1, 2**63, size=(self.y.shape[1],), dtype=np.uint64)
             mixed = _scramble(bits * of_column[None, :]).sum(axis=1, dtype=np.uint64)
             terms = _scramble(of_label[self.y.indices] ^ self.y.data.view(np.uint64))
             ends = np.concatenate([[np.uint64(0)], np.cumsum(terms, dtype=np.uint64)])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from m4.catalogue import Model, explain
 from m4.certificate import Certificate
@@ -48,6 +48,13 @@ class Policy(Model):
     method: str
     versions: Mapping[str, str] = {}
 
+    @model_validator(mode="after")
+    def _known_duals(self) -> "Policy":
+        unknown = set(self.duals) - {str(name) for name in self.problem.constraints()}
+        if unknown:
+            raise ValueError(f"duals: the problem has no constraint {sorted(unknown)[0]!r}")
+        return self
+
     def dual_vector(self) -> np.ndarray:
         """The multipliers in the order of the problem's constraints, (J,)."""
         return np.array([self.duals.get(str(name), 0.0) for name in self.problem.constraints()])
@@ -68,5 +75,7 @@ class Policy(Model):
             return cls.model_validate_json(Path(path).read_bytes())
         except FileNotFoundError:
             raise InputError(f"{path}: no such policy; run solve first") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error}") from None
         except ValidationError as error:
             raise InputError(f"{path}: not a policy: {explain(error)}") from None

@@ -55,8 +55,8 @@ class Problem(Model):
     targets: tuple[Share, ...]
     label_targets: tuple[tuple[Share, ...], ...]
     left_out: tuple[tuple[str, str], ...] = ()
-    eps_r: float = Field(default=0.01, ge=0)
-    eps_d: float = Field(default=0.01, ge=0)
+    eps_r: float = Field(default=0.01, ge=0, allow_inf_nan=False)
+    eps_d: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     tolerance: Tolerance = "relative"
     eta: float = Field(default=0.9, gt=0)
     cap: float = Field(default=1.0, gt=0)
@@ -67,6 +67,13 @@ class Problem(Model):
         m, c = len(self.values), len(self.labels)
         if len(self.targets) != m or [len(row) for row in self.label_targets] != [c] * m:
             raise ValueError(f"targets do not match {m} values and {c} labels")
+        for names in (self.values, self.labels):
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise ValueError(f"{twice!r} is there twice; give each column its own name")
+        for value, label in self.left_out:
+            if value not in self.values or label not in self.labels:
+                raise ValueError(f"left_out: the problem has no pair {value!r}, {label!r}")
         if self.eta > self.cap:
             raise ValueError(
                 f"the rate eta {self.eta:g} is above the cap {self.cap:g}; lower eta or raise cap"

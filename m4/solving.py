@@ -182,7 +182,8 @@ def _targets(target: Any, patterns: Patterns) -> tuple[float, ...]:
     m = patterns.s.shape[1]
     if target is None:
         whole = patterns.observed.all(axis=1)
-        one_attribute = m > 1 and np.allclose(patterns.s[whole].sum(axis=1), 1.0)
+        sums = patterns.s[whole].sum(axis=1)
+        one_attribute = m > 1 and sums.size > 0 and np.allclose(sums, 1.0)
         return (1.0 / m if one_attribute else 0.5,) * m
     shares = np.asarray(target, dtype=np.float64).ravel()
     if shares.size not in (1, m):

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from scipy import sparse
 
+from m4.errors import InputError
 from m4.problem import Moments
 from m4.reference import Duals
 
@@ -33,8 +34,10 @@ def solve_by_streaming(
     Parameters
     ----------
     counts : (N,) examples of each row; a row is visited that often in a pass
-    passes : passes over all examples, each in a new random order
+    passes : passes over all examples, each in a new random order; at least one
     """
+    if passes < 1:
+        raise InputError(f"passes is {passes}; the streaming method needs at least 1")
     rows, constraints = moments.z.shape
     belongs = sparse.csr_array(
         (moments.eps, (moments.mass_of, np.arange(constraints))),

@@ -35,8 +35,13 @@ class BeamSettings(Model):
 
     def flags(self) -> list[str]:
         """Beam's options. Raises `InputError` for a refused runner or an option Beam ignores."""
-        if self.runner in REFUSED:
-            raise InputError(f"runner {self.runner} is refused: {REFUSED[self.runner]}")
+        # Beam takes a runner's name in any case, without "Runner", and as a dotted path.
+        short = self.runner.rpartition(".")[2].lower().removesuffix("runner")
+        for refused, reason in REFUSED.items():
+            if short == refused.lower().removesuffix("runner"):
+                raise InputError(f"runner {self.runner} is refused: {reason}")
+        if any(option.partition("=")[0] == "--runner" for option in self.options):
+            raise InputError("--runner is among the further Beam options; set `runner` instead")
         flags = [f"--runner={self.runner}", *self.options]
         if self.processes > 1:
             if self.runner != "FnApiRunner":

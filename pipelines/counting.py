@@ -13,7 +13,14 @@ from m4.patterns import Patterns
 from pipelines import storage
 from pipelines.beam import BeamSettings, Progress, run
 from pipelines.record import StageRecord, Tally, digest_of
-from pipelines.tables import Commit, check_digest, committed, read_table
+from pipelines.tables import (
+    Commit,
+    check_catalogue,
+    check_digest,
+    committed,
+    read_commit,
+    read_table,
+)
 
 
 class CountSettings(Model):
@@ -97,7 +104,8 @@ def read_patterns(path: str, catalogue: Catalogue) -> Patterns:
 def count(settings: CountSettings, *, progress: Progress | None = None) -> StageRecord:
     """Count the patterns of a run's annotations, or of what its manifest drew.
 
-    Raises `InputError` where there are no annotations, or none with this catalogue.
+    Raises `InputError` where there are no annotations, or none with this catalogue, and where the
+    manifest was drawn from other annotations.
     """
     from pipelines.transforms import CountPatterns  # imports Beam
 
@@ -106,7 +114,9 @@ def count(settings: CountSettings, *, progress: Progress | None = None) -> Stage
     manifest = storage.join(settings.run, "manifest") if settings.drawn else None
     tables: list[tuple[str, Commit]] = list(committed(annotations))
     for stem, _ in tables:
-        _check_catalogue(annotations, stem, catalogue)
+        check_catalogue(annotations, stem, catalogue)
+    if manifest is not None:
+        _check_manifest(manifest, tables)
     name = "count drawn" if settings.drawn else "count"
     inputs = digest_of(*(f"{stem} {commit.settings} {commit.rows}" for stem, commit in tables))
     tally = Tally(name, settings.run, settings, inputs)
@@ -122,8 +132,12 @@ def count(settings: CountSettings, *, progress: Progress | None = None) -> Stage
     return tally.finish(1.0)
 
 
-def _check_catalogue(folder: str, stem: str, catalogue: Catalogue) -> None:
-    path = storage.join(folder, f"{stem}.parquet")
-    with storage.open_input(path) as stream:
-        metadata = pq.read_schema(stream).metadata or {}
-    check_digest(path, metadata.get(b"catalogue", b"").decode(), catalogue.digest)
+def _check_manifest(folder: str, tables: Sequence[tuple[str, Commit]]) -> None:
+    for stem, annotated in tables:
+        drawn = read_commit(folder, stem)
+        if drawn is None or not drawn.same_input(annotated):
+            raise InputError(
+                f"{storage.join(folder, stem)}.parquet "
+                + ("is missing" if drawn is None else "was drawn from other annotations")
+                + "; run apply first"
+            )

@@ -14,6 +14,7 @@ from pipelines.beam import BeamSettings, Progress, run, watch
 from pipelines.record import StageRecord, Tally, digest_of
 from pipelines.tables import (
     Commit,
+    check_catalogue,
     check_digest,
     committed,
     manifest_schema,
@@ -69,7 +70,7 @@ def write_manifest(
         shard=source.shard,
         size=source.size,
         modified=source.modified,
-        settings=digest,
+        settings=digest_of(digest, source.settings),
         rows=len(uids),
         counts={
             "used": int((copies > 0).sum()),
@@ -97,6 +98,8 @@ def apply(settings: ApplySettings, *, progress: Progress | None = None) -> Stage
     annotations = storage.join(settings.run, "annotations")
     folder = storage.join(settings.run, settings.manifest)
     tables = list(committed(annotations))
+    for stem, _ in tables:
+        check_catalogue(annotations, stem, catalogue)
     drawn_by = "every sample once" if policy is None else policy.model_dump_json()
     digest = digest_of(
         catalogue.digest, drawn_by, f"{settings.seed} {settings.epoch} {settings.weights}"
@@ -119,7 +122,6 @@ def _is_current(folder: str, stem: str, annotated: Commit, digest: str) -> bool:
     commit = read_commit(folder, stem)
     return (
         commit is not None
-        and commit.settings == digest
-        and (commit.shard, commit.size, commit.modified, commit.rows)
-        == (annotated.shard, annotated.size, annotated.modified, annotated.rows)
+        and commit.settings == digest_of(digest, annotated.settings)
+        and commit.same_input(annotated)
     )

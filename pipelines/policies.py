@@ -1,8 +1,11 @@
 """Solve: from a run's patterns to its policy."""
 
-from pydantic import Field
+import hashlib
 
-from m4.catalogue import Model, load_catalogue
+from pydantic import Field, ValidationError
+
+from m4.catalogue import Model, explain, load_catalogue
+from m4.errors import InputError
 from m4.problem import Problem
 from m4.solving import Method, Solution
 from m4.solving import solve as solve_patterns
@@ -10,7 +13,6 @@ from pipelines import storage
 from pipelines.beam import Progress
 from pipelines.counting import read_patterns
 from pipelines.record import Tally, digest_of
-from pipelines.tables import Commit
 
 
 class SolveSettings(Model):
@@ -38,10 +40,14 @@ def solve(settings: SolveSettings, *, progress: Progress | None = None) -> Solut
     catalogue = load_catalogue(settings.catalogue)
     path = storage.join(settings.run, "patterns.parquet")
     patterns = read_patterns(path, catalogue)
-    problem = Problem.of(catalogue, eta=settings.eta, cap=settings.cap, penalty=settings.penalty)
-    tally = Tally(
-        "solve", settings.run, settings, digest_of(catalogue.digest, str(patterns.counts))
-    )
+    try:
+        problem = Problem.of(
+            catalogue, eta=settings.eta, cap=settings.cap, penalty=settings.penalty
+        )
+    except ValidationError as error:
+        raise InputError(explain(error)) from None
+    content = hashlib.sha256(storage.read_bytes(path)).hexdigest()
+    tally = Tally("solve", settings.run, settings, digest_of(catalogue.digest, content))
     solution = solve_patterns(
         problem,
         patterns,
@@ -54,9 +60,6 @@ def solve(settings: SolveSettings, *, progress: Progress | None = None) -> Solut
     storage.write_bytes(
         storage.join(settings.run, "policy.json"), solution.policy.to_json().encode()
     )
-    size, modified = storage.size_and_time(path)
-    rows = round(patterns.examples)
-    source = Commit(shard=path, size=size, modified=modified, settings="", rows=rows)
-    tally.add(source, kept=rows)
+    tally.add_rows(round(patterns.examples))
     tally.finish()
     return solution

@@ -80,6 +80,10 @@ class Tally:
         for reason, key in commit.examples.items():
             self._examples.setdefault(reason, f"{commit.shard}: {key}")
 
+    def add_rows(self, rows: int) -> None:
+        """Count rows of a stage that drops none and works on no shards."""
+        self._kept += rows
+
     def finish(self, max_failures: float = 0.0) -> StageRecord:
         """Write the record into run.json and return it.
 

@@ -146,19 +146,54 @@ class _Group:
     members: dict[str, tarfile.TarInfo]
 
 
-def _groups(tar: tarfile.TarFile) -> Iterator[_Group]:
+class _Damaged(Exception):
+    """A tar cannot be read on; the message is the reason."""
+
+
+def _members(tar: tarfile.TarFile, stream: IO[bytes], size: int) -> Iterator[tarfile.TarInfo]:
+    """Yield all members; raises `_Damaged` unless the tar then ends as a tar does.
+
+    `tarfile` itself takes a header that it cannot read for the end of the archive.
+    """
+    try:
+        for member in tar:
+            if member.size < 0:  # tarfile would go back, and round for ever
+                raise tarfile.ReadError("negative size")
+            yield member
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        early = stream.tell() >= size
+        raise _Damaged("truncated shard" if early else f"damaged shard: {error}") from None
+    stream.seek(tar.offset)
+    end = stream.read(tarfile.BLOCKSIZE)
+    if len(end) < tarfile.BLOCKSIZE:
+        raise _Damaged("truncated shard")
+    if end.strip(b"\0"):
+        raise _Damaged("damaged shard: bad header")
+    if stream.read(tarfile.RECORDSIZE).strip(b"\0"):
+        raise _Damaged("damaged shard: more data after the end of the tar")
+
+
+def _groups(tar: tarfile.TarFile, stream: IO[bytes], size: int) -> Iterator[_Group]:
+    """Yield the groups of a tar of `size` bytes; of a damaged one, those that are whole."""
     group: _Group | None = None
-    for member in tar:
-        if not member.isfile():
-            continue
-        key, extension = split_member(member.name)
-        if group is None or key != group.key:
-            if group is not None:
-                yield group
-            group = _Group(key, member.offset, 0, {})
-        padded = -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        group.end = member.offset_data + padded
-        group.members[extension] = member
+    before: _Group | None = None
+    try:
+        for member in _members(tar, stream, size):
+            if not member.isfile():
+                continue
+            key, extension = split_member(member.name)
+            if group is None or key != group.key or extension in group.members:
+                if group is not None:
+                    yield group
+                before, group = group, _Group(key, member.offset, 0, {})
+            group.end = tar.offset  # where the next header starts
+            group.members[extension] = member
+    except _Damaged:
+        # Nothing says that the last sample lost no member, unless it has all kinds that the one
+        # before it has.
+        if group and before and before.members.keys() <= group.members.keys() and group.end <= size:
+            yield group
+        raise
     if group is not None:
         yield group
 
@@ -167,32 +202,28 @@ def read_samples(shard: ShardRef) -> Iterator[Sample | Failure]:
     """Read a shard's samples in order, without decoding images.
 
     A sample that cannot be used is yielded as a `Failure`, and the rest is read on. A tar that
-    ends early yields its complete samples and one `Failure` for the rest; a shard that cannot be
-    read at all, or holds nothing, yields one `Failure` whose key is None.
+    ends early or is damaged yields its complete samples and one `Failure` for the rest; a shard
+    that cannot be read at all, or holds nothing, yields one `Failure` whose key is None.
     """
     try:
         stream = storage.open_input(shard.path)
     except OSError as error:
         yield Failure(shard.name, None, f"unreadable shard: {error.strerror or error}")
         return
-    seen: set[str] = set()
     with stream:
         try:
-            with tarfile.open(fileobj=stream, mode="r:") as tar:
-                for group in _groups(tar):
-                    if group.key in seen:
-                        yield Failure(shard.name, group.key, "repeated or interleaved key")
-                        continue
-                    seen.add(group.key)
-                    if group.end > shard.size:
-                        yield Failure(shard.name, group.key, "truncated shard")
-                        return
-                    yield _read_sample(shard, tar, group)
-        except tarfile.TarError as error:
-            key = None if not seen else "(the rest of the shard)"
-            # An empty file and a file that is no tar at all both arrive here.
-            reason = "truncated shard" if seen else f"not a tar: {error}"
-            yield Failure(shard.name, key, reason)
+            tar = tarfile.TarFile(fileobj=stream)
+        except (tarfile.TarError, ValueError, OverflowError) as error:  # also an empty file
+            yield Failure(shard.name, None, f"not a tar: {error}")
+            return
+        seen: set[str] = set()
+        try:
+            for group in _groups(tar, stream, shard.size):
+                yield _read_sample(shard, tar, group, repeated=group.key in seen)
+                seen.add(group.key)
+        except _Damaged as damage:
+            key = "(the rest of the shard)" if seen else None
+            yield Failure(shard.name, key, str(damage))
             return
     if not seen:
         yield Failure(shard.name, None, "empty shard")
@@ -204,17 +235,26 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return stream.read()
 
 
-def _read_sample(shard: ShardRef, tar: tarfile.TarFile, group: _Group) -> Sample | Failure:
-    def failed(reason: str) -> Failure:
-        return Failure(shard.name, group.key, reason)
+def _read_sample(
+    shard: ShardRef, tar: tarfile.TarFile, group: _Group, *, repeated: bool
+) -> Sample | Failure:
+    # `tarfile` passes on bytes that are not UTF-8 as surrogates, which no table can hold.
+    key = group.key.encode(errors="backslashreplace").decode()
 
+    def failed(reason: str) -> Failure:
+        return Failure(shard.name, key, reason)
+
+    if key != group.key:
+        return failed("key is not UTF-8")
+    if repeated:
+        return failed("repeated or interleaved key")
     if not any(extension in group.members for extension in IMAGE_EXTENSIONS):
         return failed("no image")
     metadata: dict[str, Any] = {}
     if "json" in group.members:
         try:
             metadata = json.loads(_content(tar, group.members["json"]))
-        except ValueError:  # also UnicodeDecodeError
+        except (ValueError, RecursionError):  # also UnicodeDecodeError; nested too deeply
             return failed("json cannot be parsed")
         if not isinstance(metadata, dict):
             return failed("json is not an object")
@@ -229,6 +269,6 @@ def _read_sample(shard: ShardRef, tar: tarfile.TarFile, group: _Group) -> Sample
         return failed("no caption")
     uid = metadata.get("uid") or derived_uid(shard.name, group.key)
     if not isinstance(uid, str) or not UID.fullmatch(uid):
-        return failed("uid is not 32 hexadecimal digits")
+        return failed("uid is not 32 lower-case hexadecimal digits")
     span = SampleSpan(group.start, group.end - group.start)
     return Sample(uid, group.key, span, caption.strip(), metadata)

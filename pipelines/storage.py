@@ -85,11 +85,15 @@ def atomic_output(path: str) -> Iterator[IO[bytes]]:
     from apache_beam.io.filesystem import CompressionTypes
 
     files = _filesystems()
-    with files.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        yield stream
-    if files.exists(path):
-        files.delete([path])
-    files.rename([temporary], [path])
+    try:
+        with files.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+            yield stream
+        if files.exists(path):
+            files.delete([path])
+        files.rename([temporary], [path])
+    finally:
+        if files.exists(temporary):
+            files.delete([temporary])
 
 
 def read_bytes(path: str) -> bytes:

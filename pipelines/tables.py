@@ -79,6 +79,11 @@ class Commit(BaseModel):
     def failed(self) -> int:
         return sum(self.failures.values())
 
+    def same_input(self, other: "Commit") -> bool:
+        """Whether two tables were made from the same shard, unchanged, with as many rows."""
+        mine = (self.shard, self.size, self.modified, self.rows)
+        return mine == (other.shard, other.size, other.modified, other.rows)
+
 
 def write_table(folder: str, stem: str, table: pa.Table, commit: Commit) -> None:
     """Write a shard's table, then its commit marker; both atomically."""
@@ -125,6 +130,14 @@ def to_patterns(table: pa.Table, catalogue: Catalogue) -> Patterns:
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return Patterns.from_frame(frame, catalogue.value_names, len(catalogue.label_names))
+
+
+def check_catalogue(folder: str, stem: str, catalogue: Catalogue) -> None:
+    """Raise `InputError` unless a shard's annotations were made with the catalogue now in use."""
+    path = storage.join(folder, f"{stem}.parquet")
+    with storage.open_input(path) as stream:
+        metadata = pq.read_schema(stream).metadata or {}
+    check_digest(path, metadata.get(b"catalogue", b"").decode(), catalogue.digest)
 
 
 def check_digest(path: str, found: Any, expected: str) -> None:

@@ -1,0 +1,104 @@
+"""m4-balance demo: the whole chain on pictures that it draws."""
+
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+from pydantic import Field
+
+from commands.console import Shown
+from commands.run import RunSettings, run, show
+from m4.catalogue import Model
+from pipelines.beam import BeamSettings, Progress
+from reporting.contents import Contents
+from synthetic.shards import write_shards
+from synthetic.world import WorldSettings
+
+GALLERY_SEED = 1_000_003  # far from the seeds of the training pictures
+
+
+class DemoSettings(Model):
+    """Settings of the demonstration."""
+
+    run: str = Field(default="runs/demo", description="run directory")
+    pictures: int = Field(default=6000, ge=1000, description="training pictures to draw")
+    gallery: int = Field(default=1200, ge=200, description="held-out pictures to draw")
+    steps: int = Field(default=300, ge=1, description="training steps of each model")
+    processes: int = Field(default=2, ge=1, description="processes for drawing and training")
+    seed: int = Field(default=0, ge=0, description="of the pictures")
+
+
+def demo(settings: DemoSettings, shown: Shown = Shown(quiet=True)) -> Contents:
+    """Draw shards with planted stereotypes, balance them, train on both and compare.
+
+    The gallery has as many women as men in every occupation and among the people without one.
+    """
+    folder = Path(settings.run)
+    world = WorldSettings(
+        pictures=settings.pictures,
+        seed=settings.seed,
+        portraits=0.3,
+        empty=0.15,
+        men_share_of_portraits=0.8,
+    )
+    gallery = WorldSettings(
+        pictures=settings.gallery,
+        shards=2,
+        seed=settings.seed + GALLERY_SEED,
+        skewed=False,
+        portraits=0.3,
+        empty=0.15,
+    )
+    for name, drawn in (("shards", world), ("gallery-shards", gallery)):
+        with shown.progress(f"draw {name}") as progress:
+            write_shards(
+                folder / name,
+                drawn,
+                processes=settings.processes,
+                progress=partial(_tell, progress, drawn.pictures),
+            )
+    return run(run_settings(settings), shown)
+
+
+def _tell(progress: Progress, total: int, done: int) -> None:
+    progress(done, total)
+
+
+def run_settings(settings: DemoSettings) -> RunSettings:
+    """The settings of the chain on the drawn shards."""
+    folder = Path(settings.run)
+    return RunSettings(
+        run=settings.run,
+        catalogue=str(files("synthetic") / "catalogue.yaml"),
+        shards=(str(folder / "shards"),),
+        annotate={"annotators": ("captions", "fields")},
+        solve={"eta": 0.9, "cap": 4.0},
+        apply={"weights": True},
+        train={
+            "steps": settings.steps,
+            "batch_size": 128,
+            "redraw": True,
+            "cache_images": True,
+            "checkpoint_every": settings.steps,
+        },
+        gallery=(str(folder / "gallery-shards"),),
+        parallel=settings.processes,
+        evaluate={
+            "protocol": {
+                "pairs": [
+                    ("nurse", "doctor"),
+                    ("librarian", "scientist"),
+                    ("teacher", "farmer"),
+                    ("secretary", "construction worker"),
+                    ("nurse", "firefighter"),
+                ]
+            }
+        },
+        pictures=True,
+        beam=BeamSettings(),
+    )
+
+
+def command(settings: DemoSettings, shown: Shown = Shown()) -> None:
+    """Show the whole chain on pictures it draws; about two minutes on two cores."""
+    show(demo(settings, shown), shown)

@@ -1,0 +1,211 @@
+"""Representation and association bias, by hand and by invariants."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation.bias import AssociationBias, association_bias, representation_bias
+from m4.errors import InputError
+
+AXES = np.eye(3)
+HALVES = {"woman": 0.5, "man": 0.5}
+seeds = st.integers(0, 2**32 - 1)
+
+
+def test_representation_bias_by_hand() -> None:
+    images = AXES[[0, 0, 0, 1]]
+    found = representation_bias(images, AXES[:2], HALVES)
+    assert found.preference == {"woman": 0.75, "man": 0.25}
+    assert found.bias == {"woman": 0.25, "man": 0.25}
+    assert found.largest == 0.25
+
+
+def test_representation_bias_is_against_the_targets_not_against_a_half() -> None:
+    found = representation_bias(AXES[[0, 0, 0, 1]], AXES[:2], {"young": 0.75, "old": 0.25})
+    assert found.largest == 0.0
+
+
+def test_largest_of_three_values() -> None:
+    targets = {"a": 0.25, "b": 0.25, "c": 0.5}
+    found = representation_bias(AXES[[0, 0, 0, 2]], AXES, targets)
+    assert found.bias == {"a": 0.5, "b": 0.25, "c": 0.25}
+    assert found.largest == 0.5
+
+
+def test_a_tie_favours_no_prompt() -> None:
+    found = representation_bias(AXES[[2, 2, 0]], AXES[:2], HALVES)  # two images know neither
+    assert found.preference["woman"] == pytest.approx(2 / 3)
+
+
+def test_a_constant_model_prefers_all_alike() -> None:
+    found = representation_bias(np.ones((7, 5)), np.ones((3, 5)), dict.fromkeys("abc", 1 / 3))
+    assert found.preference == pytest.approx(dict.fromkeys("abc", 1 / 3))
+    assert found.largest == pytest.approx(0.0)
+
+
+def test_negative_similarities_are_compared_as_they_are() -> None:
+    prompts = np.array([[-1.0, 0.0], [-1.0, -1.0]])  # both point away from the images
+    found = representation_bias(np.array([[1.0, 0.5]] * 4), prompts, HALVES)
+    assert found.preference == {"woman": 1.0, "man": 0.0}
+
+
+def test_a_long_embedding_does_not_win_by_its_length() -> None:
+    images = np.array([[1.0, 0.1]] * 3)
+    prompts = np.array([[1.0, 0.0], [100.0, 100.0]])  # raw dot product would prefer the second
+    assert representation_bias(images, prompts, HALVES).preference["woman"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("prompts", "targets", "said"),
+    [
+        (AXES, HALVES, "3 prompts for 2 targets"),
+        (AXES[:1], {"woman": 1.0}, "one value alone"),
+        (AXES[:2], {"glasses": 0.3, "beard": 0.2}, "sum to 0.5"),
+    ],
+)
+def test_what_cannot_compete_is_refused(
+    prompts: np.ndarray, targets: dict[str, float], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        representation_bias(AXES, prompts, targets)
+
+
+def test_a_bad_image_is_named() -> None:
+    with pytest.raises(InputError, match="images: row 1 is all zeros"):
+        representation_bias(np.array([[1.0, 0.0], [0.0, 0.0]]), AXES[:2, :2], HALVES)
+
+
+def measured(
+    images: np.ndarray, women: list[int], men: list[int], **more: list[int]
+) -> AssociationBias:
+    groups = {
+        name: np.isin(np.arange(len(images)), rows)
+        for name, rows in {"woman": women, "man": men, **more}.items()
+    }
+    return association_bias(
+        images,
+        AXES,
+        ("nurse", "doctor", "librarian"),
+        (("nurse", "doctor"), ("doctor", "librarian")),
+        groups,
+    )
+
+
+def test_association_bias_by_hand() -> None:
+    images = AXES[[0, 0, 0, 1, 1, 2]]
+    found = measured(images, women=[0, 1, 2, 3], men=[4, 5])
+    nurse, doctor = found.pairs
+    assert nurse.preference == {"woman": 0.75, "man": 0.25}  # image 5 knows neither: a half
+    assert nurse.difference == 0.5
+    assert doctor.preference == {"woman": 0.625, "man": 0.5}
+    assert doctor.difference == 0.125
+    assert (found.mean, found.largest) == (0.3125, 0.5)
+    assert found.counts == {"woman": 4, "man": 2}
+
+
+def test_the_largest_of_all_pairs_of_groups_counts() -> None:
+    images = AXES[[0, 0, 0, 1, 1, 1]]
+    found = measured(images, women=[0, 3], men=[1, 2], other=[4, 5])
+    assert found.pairs[0].preference == {"woman": 0.5, "man": 1.0, "other": 0.0}
+    assert found.pairs[0].difference == 1.0
+
+
+def test_an_image_may_be_in_two_groups() -> None:
+    found = measured(AXES[[0, 1]], women=[0, 1], men=[1])
+    assert found.pairs[0].preference == {"woman": 0.5, "man": 0.0}
+
+
+def test_images_in_no_group_do_not_count() -> None:
+    images = AXES[[0, 1, 2, 2, 2]]
+    assert measured(images, [0], [1]).pairs == measured(images[:2], [0], [1]).pairs
+
+
+def test_an_empty_group_is_named_and_left_out() -> None:
+    found = measured(AXES[[0, 0, 1]], women=[0, 1], men=[2], other=[])
+    assert found.empty == ("other",)
+    assert found.counts["other"] == 0
+    assert "other" not in found.pairs[0].preference
+    assert found.pairs[0].difference == 1.0
+
+
+@pytest.mark.parametrize(("women", "men"), [([], []), ([0, 1], [])])
+def test_without_two_groups_there_is_nothing_to_compare(women: list[int], men: list[int]) -> None:
+    with pytest.raises(InputError, match="nothing to compare"):
+        measured(AXES, women, men)
+
+
+@pytest.mark.parametrize("pair", [("nurse", "pilot"), ("nurse", "nurse")])
+def test_a_pair_is_of_two_known_labels(pair: tuple[str, str]) -> None:
+    groups = {"a": np.array([True, False, False]), "b": np.array([False, True, True])}
+    with pytest.raises(InputError, match="two different labels of nurse, doctor, clerk"):
+        association_bias(AXES, AXES, ("nurse", "doctor", "clerk"), [pair], groups)
+
+
+def test_no_pairs_and_misshapen_inputs_are_refused() -> None:
+    groups = {"a": np.ones(3, dtype=bool), "b": np.ones(3, dtype=bool)}
+    with pytest.raises(InputError, match="no pairs"):
+        association_bias(AXES, AXES, ("x", "y", "z"), [], groups)
+    with pytest.raises(InputError, match="3 prompts for 2 labels"):
+        association_bias(AXES, AXES, ("x", "y"), [("x", "y")], groups)
+    with pytest.raises(InputError, match=r"group b has shape \(2,\) for 3 images"):
+        short = groups | {"b": np.ones(2, dtype=bool)}
+        association_bias(AXES, AXES, ("x", "y", "z"), [("x", "y")], short)
+
+
+def test_a_constant_model_has_no_association_bias() -> None:
+    found = measured(np.ones((6, 3)), women=[0, 1, 2], men=[3, 4, 5])
+    assert found.largest == 0.0
+    assert found.pairs[0].preference == {"woman": 0.5, "man": 0.5}
+
+
+def random_case(seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    generator = np.random.default_rng(seed)
+    images, prompts = generator.normal(size=(30, 4)), generator.normal(size=(3, 4))
+    member = generator.integers(0, 3, 30)
+    member[:3] = range(3)
+    return images, prompts, {f"g{value}": member == value for value in range(3)}
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds)
+def test_association_bias_invariants(seed: int) -> None:
+    images, prompts, groups = random_case(seed)
+    generator = np.random.default_rng(seed)
+    names, pairs = ("x", "y", "z"), (("x", "y"), ("y", "z"), ("x", "z"))
+    found = association_bias(images, prompts, names, pairs, groups)
+    assert 0.0 <= found.mean <= found.largest <= 1.0
+
+    order = generator.permutation(30)
+    shuffled = {name: mask[order] for name, mask in groups.items()}
+    moved = association_bias(images[order], prompts, names, pairs, shuffled)
+    scale = generator.uniform(0.01, 100, (30, 1))
+    longer = association_bias(images * scale, prompts * 7.0, names, pairs, groups)
+    assert np.allclose([p.difference for p in moved.pairs], [p.difference for p in found.pairs])
+    assert longer == found
+
+    turned = association_bias(images, prompts, names, [(b, a) for a, b in pairs], groups)
+    for there, back in zip(found.pairs, turned.pairs, strict=True):
+        assert there.difference == pytest.approx(back.difference)
+        for group, share in there.preference.items():
+            assert share == pytest.approx(1.0 - back.preference[group])
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds)
+def test_representation_bias_invariants(seed: int) -> None:
+    images, prompts, _ = random_case(seed)
+    generator = np.random.default_rng(seed)
+    shares = generator.dirichlet(np.ones(3))
+    targets = dict(zip("abc", shares.tolist(), strict=True))
+    found = representation_bias(images, prompts, targets)
+    assert 0.0 <= found.largest <= 1.0
+    assert sum(found.preference.values()) == pytest.approx(1.0)
+
+    order = generator.permutation(30)
+    assert representation_bias(images[order], prompts, targets).bias == pytest.approx(found.bias)
+    longer = images * generator.uniform(0.01, 100, (30, 1))
+    assert representation_bias(longer, prompts * 3.0, targets).bias == pytest.approx(found.bias)
+    renamed = {name: targets[name] for name in "bca"}
+    swapped = representation_bias(images, prompts[[1, 2, 0]], renamed)
+    assert swapped.bias == pytest.approx(found.bias)

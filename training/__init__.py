@@ -1,0 +1,31 @@
+"""Training: the loader that applies a manifest to untouched shards, and CLIP and SigLIP on it."""
+
+# `train` itself is imported from training.train: a function here would be hidden by the module.
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Batch": "training.loader",
+    "EncodedImages": "training.encode",
+    "ImageFormat": "training.images",
+    "LoadedModel": "training.encode",
+    "Loader": "training.loader",
+    "LoaderSettings": "training.loader",
+    "ModelSettings": "training.model",
+    "Position": "training.loader",
+    "TrainResult": "training.train",
+    "TrainSettings": "training.train",
+    "build_model": "training.model",
+    "encode_images": "training.encode",
+    "encode_texts": "training.encode",
+    "ensure_torchvision": "training.torchvision_guard",
+    "load_checkpoint": "training.encode",
+    "tokenizer": "training.model",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
