@@ -21,9 +21,9 @@ class DemoSettings(Model):
     """Settings of the demonstration."""
 
     run: str = Field(default="runs/demo", description="run directory")
-    pictures: int = Field(default=6000, ge=1000, description="training pictures to draw")
+    pictures: int = Field(default=8000, ge=1000, description="training pictures to draw")
     gallery: int = Field(default=1200, ge=200, description="held-out pictures to draw")
-    steps: int = Field(default=300, ge=1, description="training steps of each model")
+    steps: int = Field(default=800, ge=1, description="training steps of each model")
     processes: int = Field(default=2, ge=1, description="processes for drawing and training")
     seed: int = Field(default=0, ge=0, description="of the pictures")
 
@@ -37,17 +37,19 @@ def demo(settings: DemoSettings, shown: Shown = Shown(quiet=True)) -> Contents:
     world = WorldSettings(
         pictures=settings.pictures,
         seed=settings.seed,
-        portraits=0.3,
-        empty=0.15,
-        men_share_of_portraits=0.8,
+        portraits=0.30,
+        off_duty=0.15,
+        empty=0.10,
+        gender_named=0.75,
+        men_share_of_portraits=0.85,
     )
     gallery = WorldSettings(
         pictures=settings.gallery,
         shards=2,
         seed=settings.seed + GALLERY_SEED,
         skewed=False,
-        portraits=0.3,
-        empty=0.15,
+        portraits=0.55,
+        empty=0.10,
     )
     for name, drawn in (("shards", world), ("gallery-shards", gallery)):
         with shown.progress(f"draw {name}") as progress:
@@ -76,9 +78,12 @@ def run_settings(settings: DemoSettings) -> RunSettings:
         apply={"weights": True},
         train={
             "steps": settings.steps,
-            "batch_size": 128,
+            "batch_size": 64,
+            "learning_rate": 1.5e-3,
             "redraw": True,
             "cache_images": True,
+            "precision": "auto",
+            "model": {"context_length": 18},
             "checkpoint_every": settings.steps,
         },
         gallery=(str(folder / "gallery-shards"),),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from m4.errors import InputError
 from m4.patterns import Patterns
 from m4.problem import Problem
 
@@ -69,9 +70,13 @@ def bias_table(
     Parameters
     ----------
     weights : (N,) weights q; None for the data as it is
+
+    Raises `InputError` where weights or columns do not fit the data.
     """
     problem.check(patterns)
     share = patterns.share
+    if weights is not None and weights.shape != share.shape:
+        raise InputError(f"weights has shape {weights.shape}, but there are {len(share)} rows")
     weighted = share if weights is None else share * weights
     known = patterns.observed.astype(np.float64)
     mass = known.T @ weighted

@@ -1,9 +1,9 @@
 """A proof of how good weights are, computed independently of the solver that found them."""
 
 import math
+from bisect import bisect_left
 
 import numpy as np
-from scipy.optimize import brentq
 
 from m4.catalogue import Model
 from m4.problem import Moments
@@ -40,22 +40,22 @@ class Certificate(Model):
 def repair_rate(moments: Moments, duals: np.ndarray) -> float:
     """The mu at which E[q*(v, mu)] = eta; it exists because eta <= cap.
 
-    E[clip(b - mu, 0, cap)] falls from cap to 0 as mu rises, so the root is bracketed.
+    E[clip(b - mu, 0, cap)] falls from cap to 0 as mu rises, and is linear between the corners b
+    and b - cap: the root is found among the corners, then exactly on its piece.
     """
     level = moments.preferred - moments.slope(duals)
 
     def excess(mu: float) -> float:
         return float(moments.share @ np.clip(level - mu, 0.0, moments.cap)) - moments.eta
 
-    low, high = float(level.min()) - moments.cap, float(level.max())
-    if excess(low) <= 0:  # eta = cap: every weight is at the cap
-        return low
-    root = float(brentq(excess, low, high, xtol=1e-15, rtol=4 * np.finfo(float).eps))
-    # On the linear piece around the root one Newton step is exact up to rounding.
-    inside = (level - root > 0) & (level - root < moments.cap)
-    slope = float(moments.share[inside].sum())
-    polished = root + excess(root) / slope if slope > 0 else root
-    return polished if abs(excess(polished)) < abs(excess(root)) else root
+    corners = np.sort(np.concatenate([level - moments.cap, level]))
+    after = bisect_left(corners, 0.0, key=lambda mu: -excess(mu))
+    if after == 0:  # eta = cap: every weight is at the cap
+        return float(corners[0])
+    low, high = float(corners[after - 1]), float(corners[after])
+    falling = (level > low) & (level - moments.cap <= low)
+    slope = float(moments.share[falling].sum())
+    return min(low + excess(low) / slope, high) if slope > 0 else low
 
 
 def certify(moments: Moments, duals: np.ndarray, rate_dual: float) -> Certificate:

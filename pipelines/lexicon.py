@@ -9,9 +9,10 @@ from m4.catalogue import Catalogue
 
 # A possessive is a word of its own: "the woman's dress" names a woman, and a catalogue can still
 # ignore the phrase "women's watch".
-TOKEN = re.compile(r"'s\b|[^\W_]+")
+TOKEN = re.compile(r"'s(?![^\W_])|[^\W_]+")
 CURLY_APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
 SIBILANT = re.compile(r"(s|x|z|ch|sh)$")
+NO_MAN = re.compile(r"(hu|ger|ro|nor|otto|sha|talis)man$")  # humans, Germans
 
 
 def tokens(text: str) -> list[str]:
@@ -22,7 +23,7 @@ def tokens(text: str) -> list[str]:
 
 def plural(word: str) -> str:
     """The regular English plural; a word that is no singular gives one that never occurs."""
-    if word.endswith("man"):
+    if word.endswith("man") and not NO_MAN.search(word):
         return word[:-3] + "men"
     if word.endswith("y") and word[-2:-1] not in "aeiou":
         return word[:-1] + "ies"

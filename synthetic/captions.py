@@ -45,8 +45,8 @@ class GenderWords:
 
 
 GENDER_WORDS: dict[str, GenderWords] = {
-    "woman": GenderWords(("woman", "woman", "young woman", "lady"), "female", "she", "her"),
-    "man": GenderWords(("man", "man", "young man", "gentleman", "guy"), "male", "he", "his"),
+    "woman": GenderWords(("woman", "woman", "woman", "woman", "young woman", "lady"), "female", "she", "her"),
+    "man": GenderWords(("man", "man", "man", "man", "young man", "gentleman"), "male", "he", "his"),
 }
 
 
@@ -59,6 +59,7 @@ class CaptionSubject:
     setting: str | None
     tool: str | None
     person: bool
+    at_work: bool
     names_gender: bool
     names_occupation: bool
 
@@ -107,7 +108,7 @@ _PORTRAIT_WITH_GENDER = (
     "portrait of {a_woman}{place}",
     "{a_woman} smiling at the camera{place}",
     "a friendly {woman}{place}",
-    "{she} poses for a picture{place}",
+    "{a_woman} posing for a picture{place}",
     "{a_woman} on {her} day off{place}",
 )
 _PORTRAIT = (
@@ -116,6 +117,21 @@ _PORTRAIT = (
     "a profile picture taken{place}",
     "a day off{place}",
     "a friendly face{place}",
+)
+
+_OFF_DUTY_WITH_GENDER = (
+    "portrait of {a_woman} who is {a_worker}{place}",
+    "{a_woman} who works as {a_worker}{place}",
+    "{a_woman}, {a_worker}, on {her} day off{place}",
+    "this {woman} is {a_worker}",
+    "{a_female_worker} smiling at the camera{place}",
+)
+_OFF_DUTY = (
+    "portrait of {a_worker}{place}",
+    "{a_worker} on a day off{place}",
+    "profile picture of {a_worker}",
+    "meet our {worker}",
+    "{a_worker} smiling at the camera{place}",
 )
 
 # Nobody is in these pictures, though some captions name a trade or hold a gendered word.
@@ -226,6 +242,8 @@ def _templates(subject: CaptionSubject) -> tuple[str, ...]:
         )
     if subject.occupation is None:
         return _PORTRAIT_WITH_GENDER if subject.names_gender else _PORTRAIT
+    if not subject.at_work:
+        return _OFF_DUTY_WITH_GENDER if subject.names_gender else _OFF_DUTY
     if subject.names_occupation:
         return _WORKER_WITH_GENDER if subject.names_gender else _WORKER
     return _SOMEONE_AT_WORK_WITH_GENDER if subject.names_gender else _SOMEONE_AT_WORK

@@ -37,14 +37,14 @@ HairStyle = Literal[
 ]
 
 _WOMEN_HAIR: dict[HairStyle, float] = {
-    "long": 0.22,
-    "waves": 0.17,
-    "bob": 0.18,
-    "bun": 0.14,
-    "ponytail": 0.14,
-    "shoulder": 0.06,
-    "pixie": 0.06,
-    "curls": 0.03,
+    "long": 0.27,
+    "waves": 0.22,
+    "bob": 0.20,
+    "bun": 0.09,
+    "ponytail": 0.12,
+    "shoulder": 0.05,
+    "pixie": 0.03,
+    "curls": 0.02,
 }
 _MEN_HAIR: dict[HairStyle, float] = {
     "crop": 0.30,
@@ -54,7 +54,7 @@ _MEN_HAIR: dict[HairStyle, float] = {
     "pixie": 0.04,
     "shoulder": 0.06,
 }
-_BEARDS: dict[Beard, float] = {"none": 0.30, "stubble": 0.26, "moustache": 0.12, "beard": 0.32}
+_BEARDS: dict[Beard, float] = {"none": 0.22, "stubble": 0.24, "moustache": 0.12, "beard": 0.42}
 _EARRINGS: tuple[Colour, ...] = ((236, 190, 72), (226, 228, 228), (198, 72, 82), (70, 140, 150))
 
 # Trades in which face and hair can be covered on duty; all others are then seen from behind.
@@ -102,14 +102,14 @@ def _evenly(random: Random, choices: Sequence[Choice]) -> Choice:
 def _cues_of_a_woman(random: Random, skin: Skin) -> Cues:
     hair = _weighted(random, _WOMEN_HAIR)
     short = hair in ("pixie", "curls", "shoulder")
-    painted = short or random.random() < 0.6
+    painted = short or random.random() < 0.85
     lips = mix(skin.lips, random.choice(((190, 40, 60), (206, 84, 92), (168, 48, 84))), 0.4)
     return Cues(
         hair=hair,
         beard="none",
-        lashes=short or random.random() < 0.75,
+        lashes=short or random.random() < 0.85,
         lips=lips if painted else None,
-        earrings=random.choice(_EARRINGS) if random.random() < 0.45 else None,
+        earrings=random.choice(_EARRINGS) if random.random() < 0.55 else None,
         brow=random.uniform(0.9, 1.3),
         jaw=random.uniform(6.2, 7.6),
         shoulder=random.uniform(15.5, 18.0),

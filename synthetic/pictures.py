@@ -62,13 +62,15 @@ def draw_picture(spec: PictureSpec, size: int) -> Image.Image:
 
 def _draw_figure(brush: Brush, random: Random, spec: PictureSpec) -> None:
     assert spec.tone is not None  # PictureSpec sees to it.
-    scale = random.uniform(1.02, 1.24)
+    # Away from work there is no tool to show, and the picture is a close-up.
+    scale = random.uniform(1.22, 1.4) if spec.at_work else random.uniform(1.7, 2.0)
     mirrored = random.random() < 0.5
     # The side with the tool needs more room than the other.
-    aside = random.uniform(-2.0, 9.0) if spec.tool else random.uniform(-8.0, 8.0)
+    aside = random.uniform(-2.0, 9.0) if spec.tool else random.uniform(-6.0, 6.0)
+    neck = 45.0 if spec.at_work else 40.0 + 16.0 * scale
     figure = brush.placed(
         50.0 + aside if mirrored else 50.0 - aside,
-        100.0 - 43.0 * scale + random.uniform(-1.0, 3.0),
+        neck + random.uniform(-1.0, 3.0),
         scale=scale,
         mirrored=mirrored,
     )
@@ -77,6 +79,6 @@ def _draw_figure(brush: Brush, random: Random, spec: PictureSpec) -> None:
         random,
         gender=spec.gender if spec.gender_visible else None,
         tone=spec.tone,
-        occupation=spec.occupation,
+        occupation=spec.occupation if spec.at_work else None,
         tool=spec.tool,
     )

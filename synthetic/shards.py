@@ -62,6 +62,7 @@ def encode_sample(settings: WorldSettings, spec: PictureSpec) -> Sample:
         "setting": spec.setting,
         "tool": spec.tool,
         "person": spec.person,
+        "at_work": spec.at_work,
     }
     return Sample(spec.key, picture.getvalue(), spec.caption.encode(), json.dumps(label).encode())
 

@@ -73,10 +73,12 @@ class WorldSettings(BaseModel):
     """What to draw. Sizes are in pixels, fractions run from 0 to 1.
 
     `portraits` and `empty` are fractions of all pictures: people with no occupation, and
-    pictures without people (half a setting alone, half a tool alone). `gender_named` is a
-    fraction of the captions of people, `occupation_named` of those of people at work, and
-    `gender_hidden` of the people at work. Without `skewed`, women and men are as many as
-    each other in every occupation and among the portraits.
+    pictures without people (half a setting alone, half a tool alone). `off_duty` is the fraction
+    of pictures of people whom the caption calls by an occupation that the picture does not show:
+    in their own clothes, away from work. All others are at work. `gender_named` is a fraction of
+    the captions of people, `occupation_named` of those of people at work, and `gender_hidden` of
+    the people at work and of the portraits. Without `skewed`, women and men are as many as each
+    other in every occupation and among the portraits.
 
     Raises pydantic.ValidationError (a ValueError) for values that do not fit together.
     """
@@ -89,6 +91,7 @@ class WorldSettings(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     skewed: bool = True
     portraits: Share = 0.10
+    off_duty: Share = 0.0
     empty: Share = 0.20
     gender_named: Share = 0.6
     occupation_named: Share = 0.95
@@ -97,10 +100,11 @@ class WorldSettings(BaseModel):
 
     @model_validator(mode="after")
     def _agrees(self) -> WorldSettings:
-        if self.portraits + self.empty > 1.0 + 1e-9:
+        together = self.portraits + self.off_duty + self.empty
+        if together > 1.0 + 1e-9:
             raise ValueError(
-                f"portraits {self.portraits} and empty {self.empty} sum to "
-                f"{self.portraits + self.empty:g}: lower one until they sum to 1 or less"
+                f"portraits {self.portraits}, off_duty {self.off_duty} and empty {self.empty} sum "
+                f"to {together:g}: lower one until they sum to 1 or less"
             )
         if self.shards > self.pictures:
             raise ValueError(
@@ -130,6 +134,7 @@ class PictureSpec:
     setting: str | None
     tool: str | None
     person: bool
+    at_work: bool
     gender_visible: bool
     caption: str
     picture_seed: int
@@ -137,6 +142,8 @@ class PictureSpec:
     def __post_init__(self) -> None:
         if self.person and self.tone is None:
             raise ValueError(f"picture {self.key}: person is True but tone is None: give a tone")
+        if self.at_work and self.occupation is None:
+            raise ValueError(f"picture {self.key}: at_work needs an occupation: give one")
         if self.gender_visible and self.gender is None:
             raise ValueError(
                 f"picture {self.key}: gender_visible is True but gender is None: give a gender"
@@ -178,9 +185,10 @@ def apportion(total: int, weights: Sequence[float], first: int = 0) -> list[int]
 
 @dataclass(frozen=True)
 class _Cell:
-    """People who are alike in all that is planted: occupation, gender, and whether it shows."""
+    """People who are alike in all that is planted: occupation, gender, and whether they show."""
 
     occupation: Occupation | None
+    at_work: bool
     gender: Gender
     gender_visible: bool
     count: int
@@ -196,20 +204,27 @@ class _Draft:
     gender_visible: bool
 
 
-def _cells(settings: WorldSettings, at_work: int, portraits: int) -> Iterator[_Cell]:
-    per_occupation = apportion(at_work, [1.0] * len(OCCUPATIONS))
-    for place, (occupation, count) in enumerate(zip(OCCUPATIONS, per_occupation, strict=True)):
-        women = occupation.share_of_women if settings.skewed else 0.5
-        by_gender = apportion(count, (women, 1.0 - women), first=place % 2)
-        hidden, _ = apportion(count, (settings.gender_hidden, 1.0 - settings.gender_hidden))
-        hidden_by_gender = apportion(hidden, by_gender, first=place % 2)
-        for gender, total, unseen in zip(GENDERS, by_gender, hidden_by_gender, strict=True):
-            yield _Cell(occupation, gender, False, unseen)
-            yield _Cell(occupation, gender, True, total - unseen)
-    men = settings.men_share_of_portraits if settings.skewed else 0.5
-    women_count, men_count = apportion(portraits, (1.0 - men, men))
-    yield _Cell(None, "woman", True, women_count)
-    yield _Cell(None, "man", True, men_count)
+def _cells(settings: WorldSettings, at_work: int, off_duty: int, portraits: int) -> Iterator[_Cell]:
+    """Yield the cells of people; the number of each gender is exact in every group."""
+    for working, people in ((True, at_work), (False, off_duty)):
+        per_occupation = apportion(people, [1.0] * len(OCCUPATIONS))
+        for place, (occupation, count) in enumerate(zip(OCCUPATIONS, per_occupation, strict=True)):
+            women = occupation.share_of_women if settings.skewed else 0.5
+            hidden = settings.gender_hidden if working else 0.0
+            yield from _by_gender(occupation, working, count, women, hidden, first=place % 2)
+    women = 1.0 - settings.men_share_of_portraits if settings.skewed else 0.5
+    yield from _by_gender(None, False, portraits, women, settings.gender_hidden, first=0)
+
+
+def _by_gender(
+    occupation: Occupation | None, at_work: bool, count: int, women: float, hide: float, first: int
+) -> Iterator[_Cell]:
+    by_gender = apportion(count, (women, 1.0 - women), first=first)
+    hidden, _ = apportion(count, (hide, 1.0 - hide))
+    hidden_by_gender = apportion(hidden, by_gender, first=first)
+    for gender, total, unseen in zip(GENDERS, by_gender, hidden_by_gender, strict=True):
+        yield _Cell(occupation, at_work, gender, False, unseen)
+        yield _Cell(occupation, at_work, gender, True, total - unseen)
 
 
 def _flags(generator: np.random.Generator, sizes: Sequence[int], share: float) -> list[list[bool]]:
@@ -227,7 +242,8 @@ def _people(
     settings: WorldSettings, generator: np.random.Generator, cells: Sequence[_Cell]
 ) -> Iterator[_Draft]:
     gender_named = _flags(generator, [cell.count for cell in cells], settings.gender_named)
-    working = [cell.count if cell.occupation else 0 for cell in cells]
+    # Off duty, only the caption knows the occupation, so it always names it.
+    working = [cell.count if cell.at_work else 0 for cell in cells]
     occupation_named = _flags(generator, working, settings.occupation_named)
     done = 0
     for number, cell in enumerate(cells):
@@ -237,14 +253,17 @@ def _people(
         done += cell.count
         for member in range(cell.count):
             trade = cell.occupation
+            shown = trade if cell.at_work else None
             subject = CaptionSubject(
                 occupation=trade.name if trade else None,
                 gender=cell.gender,
-                setting=trade.setting if trade else LEISURE_SETTINGS[places[member]],
-                tool=trade.tool if trade else None,
+                setting=shown.setting if shown else LEISURE_SETTINGS[places[member]],
+                tool=shown.tool if shown else None,
                 person=True,
+                at_work=cell.at_work,
                 names_gender=gender_named[number][member],
-                names_occupation=trade is not None and occupation_named[number][member],
+                names_occupation=trade is not None
+                and (not cell.at_work or occupation_named[number][member]),
             )
             yield _Draft(subject, cell.gender, TONES[tones[member]], cell.gender_visible)
 
@@ -265,6 +284,7 @@ def _without_people(count: int) -> Iterator[_Draft]:
             setting=place,
             tool=thing,
             person=False,
+            at_work=False,
             names_gender=False,
             names_occupation=False,
         )
@@ -278,11 +298,11 @@ def plan_pictures(settings: WorldSettings) -> list[PictureSpec]:
     never a matter of chance. Tones of skin are equally many and independent of all else.
     """
     generator = np.random.default_rng(settings.seed)
-    at_work_share = max(0.0, 1.0 - settings.portraits - settings.empty)
-    at_work, portraits, empty = apportion(
-        settings.pictures, (at_work_share, settings.portraits, settings.empty)
+    others = (settings.off_duty, settings.portraits, settings.empty)
+    at_work, off_duty, portraits, empty = apportion(
+        settings.pictures, (max(0.0, 1.0 - sum(others)), *others)
     )
-    cells = list(_cells(settings, at_work, portraits))
+    cells = list(_cells(settings, at_work, off_duty, portraits))
     drafts = [*_people(settings, generator, cells), *_without_people(empty)]
     order = generator.permutation(len(drafts))
     seeds = generator.integers(0, 2**62, size=(len(drafts), 2))
@@ -301,6 +321,7 @@ def plan_pictures(settings: WorldSettings) -> list[PictureSpec]:
                 setting=draft.subject.setting,
                 tool=draft.subject.tool,
                 person=draft.subject.person,
+                at_work=draft.subject.at_work,
                 gender_visible=draft.gender_visible,
                 caption=write_caption(draft.subject, caption_seed),
                 picture_seed=picture_seed,

@@ -15,6 +15,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -247,7 +248,11 @@ class _Preparation:
 
 
 class _Stream(IterableDataset):
-    """One epoch of one worker. `start` is shared with the workers: epoch, batches to skip each."""
+    """One epoch of one worker.
+
+    `start` is shared with the workers: the epoch, whose turn comes first (torch's loader begins
+    with its first process, which then takes this worker's part), and the batches each is to skip.
+    """
 
     def __init__(self, plan: _Plan, preparation: _Preparation, start: torch.Tensor):
         self.plan = plan
@@ -255,8 +260,9 @@ class _Stream(IterableDataset):
         self.start = start
 
     def __iter__(self) -> Iterator[Batch | InputError]:
-        _, _, worker, workers = pytorch_worker_info()
-        epoch, *skips = self.start.tolist()
+        _, _, process, workers = pytorch_worker_info()
+        epoch, first, *skips = self.start.tolist()
+        worker = (process + first) % workers
         reader = SpanReader()
         skipping = skips[worker] > 0
 
@@ -316,8 +322,12 @@ class Loader:
                 f"{self.settings.manifest}: {shards} shards cannot be shared by {ranks} ranks with "
                 f"{self._workers} workers each; lower workers, or split the shards"
             )
-        samples = self.samples_per_epoch(self.start.epoch)
-        if samples < self.settings.batch_size:
+        samples = 0
+        for part in self._plan.shards(self.start.epoch, worker=0, workers=1):
+            samples += int(self.manifest.rows(part, self.start.epoch).copies.sum())
+            if samples >= self.settings.batch_size:
+                break  # of many tables only the first are read
+        else:
             raise InputError(
                 f"{self.settings.manifest}: batch_size is {self.settings.batch_size}, but an epoch "
                 f"has {samples} samples, copies counted; lower batch_size or use more data"
@@ -328,7 +338,7 @@ class Loader:
         return self._plan.samples(epoch)
 
     def __iter__(self) -> Iterator[Batch]:
-        start = torch.zeros(1 + self._workers, dtype=torch.int64).share_memory_()
+        start = torch.zeros(2 + self._workers, dtype=torch.int64).share_memory_()
         loader = webdataset.WebLoader(
             _Stream(self._plan, self._preparation, start),
             batch_size=None,
@@ -338,7 +348,7 @@ class Loader:
         position = self.start
         while True:
             start[0] = position.epoch
-            start[1:] = torch.tensor(self._skips(position))
+            start[1:] = torch.tensor(self._turns(position))
             for batch in loader:
                 if isinstance(batch, InputError):
                     raise batch
@@ -348,24 +358,21 @@ class Loader:
                 raise InputError(f"{self.settings.manifest}: epoch {position.epoch} has no batch")
             position = Position(position.epoch + 1)
 
-    def _skips(self, position: Position) -> list[int]:
-        """How many of the batches behind a position each worker has yielded.
+    def _turns(self, position: Position) -> list[int]:
+        """Whose turn it is at a position, and how many batches each worker has yielded before it.
 
         The workers take turns, and one that has come to its end is passed over.
         """
         whole, rest = divmod(position.batch, self._workers)
         even = [whole + (worker < rest) for worker in range(self._workers)]
         if position.batch == 0 or self._workers == 1:
-            return even
+            return [0, *even]
         workers = range(self._workers)
         plan, epoch, size = self._plan, position.epoch, self.settings.batch_size
         samples = [plan.samples(epoch, worker, self._workers) for worker in workers]
         if all(samples[worker] // size >= even[worker] for worker in workers):
-            return even  # none has come to its end yet
+            return [rest, *even]  # none has come to its end yet
         lengths = [sum(1 for _ in plan.batches(epoch, w, self._workers)) for w in workers]
-        taken = [0] * self._workers
-        for _ in range(max(lengths)):
-            for worker in workers:
-                if sum(taken) < position.batch and taken[worker] < lengths[worker]:
-                    taken[worker] += 1
-        return taken
+        turns = (w for number in range(max(lengths)) for w in workers if number < lengths[w])
+        taken = list(islice(turns, position.batch))
+        return [(taken[-1] + 1) % self._workers, *(taken.count(worker) for worker in workers)]

@@ -92,7 +92,7 @@ class Manifest:
 
     def _read(self, part: ManifestShard) -> Rows:
         wanted = "weight" if self.redraw else "copies"
-        table = read_table(self.folder, part.stem, [*IDENTITY, wanted])
+        table = read_table(self.folder, part.stem)
         missing = [name for name in [*IDENTITY, wanted] if name not in table.column_names]
         if missing:
             path = storage.join(self.folder, f"{part.stem}.parquet")

@@ -56,7 +56,7 @@ def _with_optimum(examples: Patterns, problem: Problem) -> tuple[Moments, float]
     return moments, certificate.primal
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(duals=multipliers, mu=any_mu)
 def test_the_dual_value_is_a_lower_bound(
     duals: np.ndarray, mu: float, soft: tuple[Moments, float], hard: tuple[Moments, float]
@@ -67,7 +67,7 @@ def test_the_dual_value_is_a_lower_bound(
     assert moments.dual_value(1e3 * duals, mu) <= optimum + 1e-8
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(duals=multipliers)
 def test_the_certificate_brackets_the_optimum(
     duals: np.ndarray, soft: tuple[Moments, float]
@@ -81,7 +81,7 @@ def test_the_certificate_brackets_the_optimum(
     assert certificate.price == PENALTY
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(duals=multipliers)
 def test_hard_constraints_are_bracketed_or_seen_to_be_violated(
     duals: np.ndarray, hard: tuple[Moments, float]
@@ -113,7 +113,7 @@ def test_no_feasible_weights_are_below_the_dual_value(
     assert paid >= moments.dual_value(duals, mu) - 1e-9
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(duals=multipliers, size=st.sampled_from([0.0, 1e-9, 1.0, 1e3, 1e6]))
 def test_the_repaired_rate_is_exact(
     duals: np.ndarray, size: float, soft: tuple[Moments, float]
@@ -141,25 +141,26 @@ def test_a_rate_at_the_cap_puts_every_weight_there(
     examples = biased(23, 30)
     moments = Moments.of(problem_for(examples, eta=cap, cap=cap, penalty=1.0), examples)
     duals = np.random.default_rng(0).normal(size=CONSTRAINTS)
-    np.testing.assert_array_equal(moments.weights(duals, repair_rate(moments, duals)), cap)
+    weights = moments.weights(duals, repair_rate(moments, duals))
+    np.testing.assert_allclose(weights, cap, rtol=1e-12)
 
 
 @pytest.mark.parametrize("size", [0.03, 0.3])
-@pytest.mark.parametrize("which", ["soft", "hard"])
 def test_a_perturbed_dual_has_a_visible_gap(
-    which: str, size: float, request: pytest.FixtureRequest
+    size: float, soft: tuple[Moments, float], hard: tuple[Moments, float]
 ) -> None:
-    moments, optimum = request.getfixturevalue(which)
-    duals = solve_with_cvxpy(moments).constraints
-    exact = certify(moments, duals, repair_rate(moments, duals))
-    assert abs(exact.gap) < 1e-8
-    generator = np.random.default_rng(5)
-    for _ in range(10):
-        moved = np.clip(duals + size * generator.choice([-1, 1], CONSTRAINTS), -PENALTY, PENALTY)
-        certificate = certify(moments, moved, repair_rate(moments, moved))
-        assert certificate.gap > 1e-4
-        assert certificate.relative_gap > 1e-3
-        assert certificate.dual < optimum
+    for moments, optimum in (soft, hard):
+        duals = solve_with_cvxpy(moments).constraints
+        exact = certify(moments, duals, repair_rate(moments, duals))
+        assert abs(exact.gap) < 1e-8
+        generator = np.random.default_rng(5)
+        for _ in range(10):
+            away = size * generator.choice([-1, 1], CONSTRAINTS)
+            moved = np.clip(duals + away, -PENALTY, PENALTY)
+            certificate = certify(moments, moved, repair_rate(moments, moved))
+            assert certificate.gap > 1e-4
+            assert certificate.relative_gap > 1e-3
+            assert certificate.dual < optimum
 
 
 def test_a_wrong_rate_is_told(soft: tuple[Moments, float]) -> None:

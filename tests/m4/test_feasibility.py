@@ -1,4 +1,4 @@
-"""What can be met at all: the largest rate, and the smallest set of constraints that forbid more."""
+"""What can be met at all: the largest rate, and which constraints together forbid more."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,13 +59,14 @@ def test_largest_rate_is_the_linear_programme(
     written_out: WriteOut,
 ) -> None:
     examples = biased(seed, 60, masked=True, soft_s=True)
-    problem = problem_for(
-        examples, eta=0.1, cap=1.3, eps_r=0.01, eps_d=0.02, tolerance=tolerance
-    )
+    problem = problem_for(examples, eta=0.1, cap=1.3, eps_r=0.01, eps_d=0.02, tolerance=tolerance)
     z, t = written_out(problem, examples)
     stated = linprog(
-        -np.full(60, 1 / 60), A_ub=np.vstack([z - t, -z - t]), b_ub=np.zeros(2 * len(z)),
-        bounds=(0, 1.3), method="highs-ds",
+        -np.full(60, 1 / 60),
+        A_ub=np.vstack([z - t, -z - t]),
+        b_ub=np.zeros(2 * len(z)),
+        bounds=(0, 1.3),
+        method="highs-ds",
     )
     found = largest_rate(Moments.of(problem, examples))
     assert found.rate == pytest.approx(-stated.fun, abs=1e-7)
@@ -209,4 +210,6 @@ def test_a_feasible_problem_has_nothing_to_explain(
     biased: MakeExamples, problem_for: MakeProblem
 ) -> None:
     examples = biased(6, 40)
-    assert explain_infeasible(problem_for(examples, eta=0.1, eps_r=0.1, eps_d=0.2), examples) is None
+    assert (
+        explain_infeasible(problem_for(examples, eta=0.1, eps_r=0.1, eps_d=0.2), examples) is None
+    )

@@ -21,7 +21,7 @@ WriteOut = Callable[[Problem, Patterns], tuple[np.ndarray, np.ndarray]]
 
 SETTINGS: list[dict[str, Any]] = [
     {},
-    {"tolerance": "absolute"},
+    {"tolerance": "absolute", "targets": (0.6, 0.3)},
     {"left_out": (("s0", "y0"), ("s1", "y2"))},
     {"left_out": (("s0", "y0"), ("s0", "y1"), ("s0", "y2")), "tolerance": "absolute"},
     {"label_targets": ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)), "targets": (0.7, 0.8)},
@@ -40,9 +40,7 @@ def stated(
     return problem_for(counted, **asked), counted
 
 
-def test_moments_are_the_formulas(
-    stated: tuple[Problem, Patterns], written_out: WriteOut
-) -> None:
+def test_moments_are_the_formulas(stated: tuple[Problem, Patterns], written_out: WriteOut) -> None:
     problem, examples = stated
     moments = Moments.of(problem, examples)
     z, t = written_out(problem, examples)
@@ -224,7 +222,7 @@ def test_problems_that_cannot_be_are_refused(changed: dict[str, Any], told: str)
 def test_a_problem_cannot_be_changed(biased: MakeExamples, problem_for: MakeProblem) -> None:
     problem = problem_for(biased(1, 5))
     with pytest.raises(ValidationError, match="frozen"):
-        problem.eta = 0.1  # type: ignore[misc]
+        problem.eta = 0.1
 
 
 def test_data_of_another_shape_is_refused(biased: MakeExamples, problem_for: MakeProblem) -> None:

@@ -22,7 +22,7 @@ def tolerance(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("penalty", [None, 0.2, 5.0])
+@pytest.mark.parametrize("penalty", [None, 0.05, 5.0])
 def test_multipliers_satisfy_the_optimality_conditions(
     penalty: float | None, tolerance: str, biased: MakeExamples, problem_for: MakeProblem
 ) -> None:
@@ -50,7 +50,7 @@ def test_multipliers_satisfy_the_optimality_conditions(
     assert (np.abs(v) <= limit).all()
     # A violated constraint has a multiplier at the penalty.
     violated = moments.violation(q) > 1e-6
-    assert violated.any() == (penalty == 0.2)
+    assert violated.any() == (penalty == 0.05)
     np.testing.assert_allclose(np.abs(v[violated]), limit, rtol=1e-5)
 
 
@@ -99,3 +99,16 @@ def test_a_solver_that_is_not_there_is_named(
     examples = biased(34, 10)
     with pytest.raises(InputError, match="solver NONE is not installed; choose one of"):
         solve_with_cvxpy(Moments.of(problem_for(examples), examples), solver="none")
+
+
+@pytest.mark.parametrize("solver", ["CLARABEL", "HIGHS"])
+def test_no_multiplier_is_above_the_penalty(
+    solver: str, biased: MakeExamples, problem_for: MakeProblem
+) -> None:
+    """Not by a rounding either: the dual value would no longer be a bound."""
+    for seed in range(4):
+        examples = biased(seed, 60)
+        moments = Moments.of(problem_for(examples, eta=0.6, penalty=0.05), examples)
+        duals = solve_with_cvxpy(moments, solver=solver).constraints
+        assert np.abs(duals).max() <= 0.05
+        assert (np.abs(duals) > 0.05 * (1 - 1e-6)).any()

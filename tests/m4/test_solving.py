@@ -67,6 +67,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "soft y": ({"soft_y": True}, {}),
     "utilities": ({"utilities": True}, {}),
     "targets": ({}, {"targets": (0.4, 0.55)}),
+    "targets, absolute": (
+        {},
+        {"targets": (0.4, 0.55), "tolerance": "absolute", "eps_d": 0.02},
+    ),
     "label targets": ({}, {"label_targets": ((0.4, 0.5, 0.6), (0.5, 0.45, 0.4))}),
     "left out": ({}, {"left_out": (("s0", "y1"), ("s1", "y0"))}),
     "infinite penalty": ({}, {"penalty": math.inf}),
@@ -296,10 +300,10 @@ def test_what_the_absolute_form_guarantees(
     y = examples.y.toarray()
     for k in range(m):
         mass = q @ o[:, k]
-        if mass < 1e-6:
+        if mass < 1e-3:
             continue
         p = q @ (o[:, k] * s[:, k]) / mass
-        slack = 1e-8 / mass
+        slack = 1e-7 / mass
         assert abs(p - targets[k]) <= eps[0] + slack
         for r in range(y.shape[1]):
             rho = q @ (o[:, k] * y[:, r]) / mass
@@ -323,7 +327,7 @@ def test_what_the_relative_form_guarantees(
     for k in range(examples.s.shape[1]):
         for r in range(y.shape[1]):
             among = q * examples.observed[:, k] * y[:, r]
-            assert abs(among @ (examples.s[:, k] - 0.5)) <= eps[1] * among.sum() + 1e-8
+            assert abs(among @ (examples.s[:, k] - 0.5)) <= eps[1] * among.sum() + 1e-7
 
 
 def test_a_solution_reports_what_it_did(biased: MakeExamples, problem_for: MakeProblem) -> None:
@@ -376,7 +380,7 @@ def test_solvers_that_are_not_there_or_have_no_effect_are_refused(
 ) -> None:
     examples = biased(1, 40)
     problem = problem_for(examples, eta=0.4)
-    with pytest.raises(InputError, match="ABACUS is not installed; choose one of .*CLARABEL"):
+    with pytest.raises(InputError, match=r"ABACUS is not installed; choose one of .*CLARABEL"):
         solve(problem, examples, solver="abacus")
     with pytest.raises(InputError, match="no effect with method streaming"):
         solve(problem, examples, method="streaming", solver="scs")

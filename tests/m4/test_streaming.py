@@ -26,7 +26,7 @@ def examples(biased: MakeExamples) -> Patterns:
 
 @pytest.fixture(scope="module")
 def problem(examples: Patterns, problem_for: MakeProblem) -> Problem:
-    return problem_for(examples, eta=0.7, eps_r=0.01, eps_d=0.02, penalty=10.0)
+    return problem_for(examples, eta=0.7, eps_r=0.01, eps_d=0.02, penalty=1.0)
 
 
 def as_stated(
@@ -39,7 +39,7 @@ def as_stated(
     price = np.inf if problem.penalty is None else problem.penalty
     order = np.repeat(np.arange(len(examples.s)), examples.counts.astype(int))
     generator = np.random.default_rng(seed)
-    seen = []
+    seen: list[np.ndarray] = []
     for _ in range(passes):
         generator.shuffle(order)
         for row in order:
@@ -81,16 +81,14 @@ def test_the_gap_shrinks_with_passes(examples: Patterns, problem: Problem) -> No
     joined, _ = examples.distinct()
     moments = Moments.of(problem, joined)
     gaps = []
-    for passes in (1, 8, 64):
+    for passes in (1, 10, 100):
         duals = solve_by_streaming(moments, joined.counts, passes=passes).constraints
         gaps.append(certify(moments, duals, repair_rate(moments, duals)).gap)
     assert gaps[0] > 2 * gaps[1] > 4 * gaps[2] > 0
 
 
-@pytest.mark.parametrize("penalty", [10.0, 0.05])
-def test_its_certificate_is_honest(
-    penalty: float, examples: Patterns, problem: Problem
-) -> None:
+@pytest.mark.parametrize("penalty", [10.0, 1.0, 0.05])
+def test_its_certificate_is_honest(penalty: float, examples: Patterns, problem: Problem) -> None:
     stated = problem.model_copy(update={"penalty": penalty})
     exact = solve(stated, examples).certificate
     for passes in (1, 3, 20):

@@ -63,6 +63,7 @@ def test_a_range_that_runs_backwards_is_refused() -> None:
         expand_braces("{9..3}.tar")
 
 
+@settings(deadline=None)
 @given(low=st.integers(0, 300), more=st.integers(0, 40), width=st.integers(1, 6))
 def test_a_range_has_all_numbers_in_order(low: int, more: int, width: int) -> None:
     first = f"{low:0{width}d}"
@@ -91,9 +92,7 @@ def shelves(tmp_path: Path, write: Write) -> Path:
         ("{}/one/00000.tar::{}/one", ["00000", "00001", "00002"]),
     ],
 )
-def test_shards_are_found_in_the_order_given(
-    shelves: Path, pattern: str, names: list[str]
-) -> None:
+def test_shards_are_found_in_the_order_given(shelves: Path, pattern: str, names: list[str]) -> None:
     found = find_shards(pattern.replace("{}", str(shelves)).replace("{{", "{").replace("}}", "}"))
     assert [shard.stem for shard in found] == names
     assert all(shard.size == 3 and shard.modified > 0 for shard in found)
@@ -136,7 +135,7 @@ def test_no_shards_at_all_is_an_error(nothing: str | list[str]) -> None:
 
 def test_two_shards_of_one_name_are_refused(shelves: Path, write: Write) -> None:
     write(shelves / "two" / "00001.tar", b"tar")
-    with pytest.raises(InputError, match="two shards are named 00001.tar") as error:
+    with pytest.raises(InputError, match=r"two shards are named 00001\.tar") as error:
         find_shards([str(shelves / "one"), str(shelves / "two")])
     assert str(shelves / "one" / "00001.tar") in str(error.value)
     assert str(shelves / "two" / "00001.tar") in str(error.value)

@@ -69,7 +69,7 @@ class Pictures:
         copies: Callable[[int], int] = lambda row: 1,
         weight: Callable[[int], float] | None = None,
     ) -> str:
-        """Write a manifest; `copies` and `weight` are given each sample's number over all shards."""
+        """Write a manifest; `copies` and `weight` are given the number of each sample."""
         first = 0
         for shard in self.shards:
             samples = self.samples(shard)

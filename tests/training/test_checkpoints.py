@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,10 @@ def test_what_is_written_is_read_back(tmp_path: Path):
     found = read_checkpoint(path)
     assert path.name == "step-00000007.pt"
     assert torch.equal(found.model["weight"], torch.full((2, 3), 7.0))
-    plain = replace(found, model={}, optimizer={}, random=[])
-    assert plain == replace(checkpoint(7), model={}, optimizer={}, random=[])
+    expected = vars(checkpoint(7))
+    for name in sorted(expected.keys() - {"model", "random"}):
+        assert getattr(found, name) == expected[name], name
+    assert torch.equal(found.random[0], expected["random"][0])
 
 
 def test_the_last_two_and_the_final_one_are_kept(tmp_path: Path):

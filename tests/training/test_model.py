@@ -79,10 +79,10 @@ def test_a_named_architecture_with_a_local_checkpoint(tmp_path: Path, tiny_archi
 def test_names_and_files_that_are_not_there(tmp_path: Path, tiny_architecture: str):
     with pytest.raises(InputError, match="no architecture 'ViT-Z'"):
         build_model(ModelSettings(name="ViT-Z"), "clip")
-    with pytest.raises(InputError, match="no-such.pt is no file and no tag of tiny-test"):
+    with pytest.raises(InputError, match=r"no-such\.pt is no file and no tag of tiny-test"):
         build_model(ModelSettings(name=tiny_architecture, pretrained="no-such.pt"), "clip")
     torch.save({"another": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(InputError, match="tiny-test with .*other.pt cannot be built"):
+    with pytest.raises(InputError, match=r"tiny-test with .*other\.pt cannot be built"):
         build_model(
             ModelSettings(name=tiny_architecture, pretrained=str(tmp_path / "other.pt")), "clip"
         )

@@ -4,7 +4,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-import pytest
+from training.torchvision_guard import ensure_torchvision
 
 # What torchvision does when it is imported, and what goes wrong beside a torch it was not built
 # for: the operators it registers fakes for are not there.
@@ -73,29 +73,24 @@ def test_sound_install_is_left_alone(tmp_path: Path):
     assert shown == "1 False\n"
 
 
-@pytest.mark.parametrize("problem", ["RuntimeError('another')", "ImportError('missing')"])
-def test_other_problems_are_not_hidden(tmp_path: Path, problem: str):
+def test_other_problems_are_not_hidden(tmp_path: Path):
     shown = run(
         """
         from training.torchvision_guard import ensure_torchvision
         try:
             ensure_torchvision()
-        except (RuntimeError, ImportError) as error:
+        except RuntimeError as error:
             print(error)
         """,
         torchvision=tmp_path,
-        text=f"raise {problem}",
+        text="raise RuntimeError('another')",
     )
-    assert shown in ("another\n", "missing\n")
+    assert shown == "another\n"
 
 
 def test_open_clip_can_be_imported_with_what_is_installed():
-    shown = run(
-        """
-        from training.torchvision_guard import ensure_torchvision
-        ensure_torchvision()
-        import open_clip
-        print(open_clip.CLIP.__name__)
-        """
-    )
-    assert shown == "CLIP\n"
+    ensure_torchvision()
+    import open_clip
+    import torchvision
+
+    assert torchvision.__version__ and open_clip.CLIP.__name__ == "CLIP"

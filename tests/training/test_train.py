@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,7 @@ def learnable(draw_pictures: Callable, tmp_path_factory: pytest.TempPathFactory)
     return taught.manifest(folder / "a"), asked.manifest(folder / "b")
 
 
-@pytest.mark.parametrize(
-    ("loss", "precision"), [("clip", "fp32"), ("clip", "bf16"), ("siglip", "fp32")]
-)
+@pytest.mark.parametrize(("loss", "precision"), [("clip", "fp32"), ("siglip", "bf16")])
 def test_it_learns(
     tmp_path: Path, learnable: tuple[str, str], settings_for: Callable, loss: str, precision: str
 ):
@@ -149,7 +148,6 @@ def test_a_killed_run_ends_with_the_same_bits(
     changed = {"steps": 16, "crop": 0.8, "log_every": 3, "loss": "siglip"}
     whole = train(settings_for(manifest, tmp_path / "whole", **changed))
     settings = settings_for(manifest, tmp_path / "killed", **changed)
-    killed(settings, 2, "training")  # before there is a checkpoint
     killed(settings, 7, "training")  # a line of the log is ahead of the checkpoint
     killed(settings, 12, "saving")
     assert checkpoint_steps(tmp_path / "killed") == [4, 8]
@@ -288,7 +286,7 @@ def test_the_learning_rate(settings_for: Callable, tmp_path: Path):
     assert rates[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
     assert max(rates) == rates[10] == 2.0 and rates[60] == pytest.approx(1.0)
     assert rates[110] == pytest.approx(0.0)
-    assert all(later < earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rates[10:]))
     without = settings_for("m", tmp_path, warmup_steps=0)
     assert learning_rate(without, 0) == without.learning_rate
 

@@ -1,0 +1,113 @@
+"""Beam's options, refusals and the progress of a job."""
+
+import threading
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from pydantic import ValidationError
+
+from m4.errors import InputError
+from pipelines.beam import BeamSettings, run, watch
+
+
+def test_the_default_runs_in_this_process() -> None:
+    assert BeamSettings().flags() == ["--runner=FnApiRunner"]
+
+
+def test_processes_are_the_fn_api_runners_own() -> None:
+    flags = BeamSettings(processes=3).flags()
+    assert "--direct_running_mode=multi_processing" in flags
+    assert "--direct_num_workers=3" in flags
+
+
+def test_options_are_passed_through() -> None:
+    settings = BeamSettings(runner="FlinkRunner", options=("--flink_master=host:8081",))
+    assert settings.flags() == ["--runner=FlinkRunner", "--flink_master=host:8081"]
+
+
+@pytest.mark.parametrize(
+    ("runner", "reason"),
+    [
+        ("DaskRunner", "computes only the last of several outputs"),
+        ("DirectRunner", "download another runner and hang; use FnApiRunner"),
+        # Beam takes these names for the same runners.
+        ("daskrunner", "computes only the last"),
+        ("dask", "computes only the last"),
+        ("Direct", "use FnApiRunner"),
+        ("apache_beam.runners.dask.dask_runner.DaskRunner", "computes only the last"),
+    ],
+)
+def test_a_refused_runner_is_told_why(runner: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as error:
+        BeamSettings(runner=runner).flags()
+    assert f"runner {runner} is refused" in str(error.value)
+
+
+@pytest.mark.parametrize("options", [("--runner=DaskRunner",), ("--runner", "DirectRunner")])
+def test_a_runner_among_the_options_is_refused(options: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="set `runner` instead"):
+        BeamSettings(options=options).flags()
+
+
+def test_processes_with_another_runner_are_refused() -> None:
+    with pytest.raises(InputError, match="processes=2 has no effect on FlinkRunner"):
+        BeamSettings(runner="FlinkRunner", processes=2).flags()
+
+
+def test_no_processes_are_refused() -> None:
+    with pytest.raises(ValidationError):
+        BeamSettings(processes=0)
+
+
+@pytest.mark.parametrize("option", ["--flink_mater=host", "--temp_locatio=x", "stray"])
+def test_an_option_that_beam_does_not_know_is_an_error(option: str) -> None:
+    settings = BeamSettings(options=("--flink_master=host:8081", option))
+    with pytest.raises(InputError, match=f"Beam knows no option {option}; correct or remove it"):
+        run(beam.Create([1]), settings)
+
+
+class Fails(beam.PTransform):
+    """A job whose only element cannot be worked on."""
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        return pipeline | beam.Create([0]) | beam.Map(lambda number: 1 // number)
+
+
+def test_a_failed_job_raises() -> None:
+    with pytest.raises(Exception, match=r"ZeroDivisionError|division"):
+        run(Fails(), BeamSettings())
+
+
+def test_progress_follows_the_commit_markers(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    one_seen = threading.Event()
+
+    def progress(done: int, total: int) -> None:
+        seen.append((done, total))
+        if done:
+            one_seen.set()
+
+    with watch(str(tmp_path), ["a", "b", "c"], progress):
+        (tmp_path / "a.json").write_text("{}")
+        (tmp_path / "b.json.0123.partial").write_text("{}")
+        assert one_seen.wait(timeout=30)
+        (tmp_path / "b.json").write_text("{}")
+    assert (1, 3) in seen
+    assert seen[-1] == (2, 3)
+
+
+def test_progress_is_told_the_end_of_a_job_that_fails(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    with (
+        pytest.raises(KeyError),
+        watch(str(tmp_path), ["a"], lambda done, total: seen.append((done, total))),
+    ):
+        raise KeyError
+    assert seen[-1] == (0, 1)
+
+
+def test_without_progress_nothing_is_watched(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    with watch(str(tmp_path), ["a"], None):
+        assert threading.active_count() == threads

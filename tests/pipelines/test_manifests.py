@@ -1,0 +1,285 @@
+"""Manifests: what the policy's weights and the hash of each uid say, in any order."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from m4.catalogue import Catalogue
+from m4.errors import InputError
+from m4.patterns import Patterns
+from m4.policy import Policy
+from m4.sampling import draw_copies
+from pipelines.annotation import AnnotateSettings, annotate
+from pipelines.beam import BeamSettings
+from pipelines.counting import CountSettings, count
+from pipelines.manifests import ApplySettings, apply
+from pipelines.policies import SolveSettings, solve
+from pipelines.record import read_run
+from pipelines.tables import read_commit
+
+People = Callable[[int], list[Any]]
+WriteShards = Callable[..., list[Any]]
+IDENTITY = ["uid", "key", "offset", "length"]
+
+
+@pytest.fixture(scope="module")
+def policy_path(
+    annotated: Path, catalogue_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The policy that balances the annotated run."""
+    folder = tmp_path_factory.mktemp("policy")
+    (folder / "annotations").symlink_to(annotated / "annotations")
+    count(CountSettings(run=str(folder), catalogue=str(catalogue_path)))
+    solve(SolveSettings(run=str(folder), catalogue=str(catalogue_path), eta=0.6, cap=2.0))
+    return folder / "policy.json"
+
+
+@pytest.fixture
+def settings(run: Path, catalogue_path: Path, policy_path: Path) -> ApplySettings:
+    return ApplySettings(
+        run=str(run), catalogue=str(catalogue_path), policy=str(policy_path), seed=3
+    )
+
+
+def manifest(run: Path, name: str = "manifest") -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((run / name).iterdir())}
+
+
+def copies_of(run: Path, name: str = "manifest") -> dict[str, int]:
+    tables = [pq.read_table(path) for path in (run / name).glob("*.parquet")]
+    return {row["uid"]: row["copies"] for table in tables for row in table.to_pylist()}
+
+
+def weights_of(table: pa.Table, catalogue: Catalogue, policy_path: Path) -> np.ndarray:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    patterns = Patterns.from_frame(frame, catalogue.value_names, len(catalogue.label_names))
+    return Policy.load(policy_path).weights(patterns)
+
+
+def test_copies_are_drawn_from_the_policys_weights(
+    run: Path, settings: ApplySettings, catalogue: Catalogue, policy_path: Path
+) -> None:
+    record = apply(settings)
+    seen: list[int] = []
+    for i in range(4):
+        annotations = pq.read_table(run / "annotations" / f"0000{i}.parquet")
+        made = pq.read_table(run / "manifest" / f"0000{i}.parquet")
+        assert made.select(IDENTITY).equals(annotations.select(IDENTITY))
+        weights = weights_of(annotations, catalogue, policy_path)
+        wanted = draw_copies(weights, annotations["uid"].to_pylist(), seed=3)
+        assert made["copies"].to_pylist() == wanted.tolist()
+        seen += wanted.tolist()
+        commit = read_commit(str(run / "manifest"), f"0000{i}")
+        assert commit is not None
+        assert (commit.rows, commit.failures) == (60, {})
+        assert commit.counts["used"] == np.count_nonzero(wanted)
+        assert commit.counts["copies"] == wanted.sum()
+        assert commit.counts["planned"] == pytest.approx(weights.sum())
+    assert set(seen) == {0, 1, 2}  # all kinds occur, or the test would prove little
+    used = np.count_nonzero(seen)
+    assert (record.rows_in, record.kept, record.dropped) == (240, used, 240 - used)
+    assert read_run(str(run))["apply manifest"] == record
+
+
+def test_copies_do_not_depend_on_the_sharding(
+    run: Path,
+    tmp_path: Path,
+    settings: ApplySettings,
+    people: People,
+    write_shards: WriteShards,
+) -> None:
+    apply(settings)
+    pairs = people(240)
+    random.Random(1).shuffle(pairs)
+    write_shards(tmp_path / "shards", pairs, 3)
+    other = tmp_path / "other"
+    annotate(
+        AnnotateSettings(
+            shards=(str(tmp_path / "shards"),),
+            catalogue=settings.catalogue,
+            run=str(other),
+            annotators=("captions", "fields"),
+        )
+    )
+    apply(settings.model_copy(update={"run": str(other)}))
+    assert len(copies_of(other)) == 240
+    assert copies_of(other) == copies_of(run)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_bytes(run: Path, settings: ApplySettings) -> None:
+    apply(settings)
+    apply(settings.model_copy(update={"manifest": "parallel", "beam": BeamSettings(processes=2)}))
+    assert manifest(run, "parallel") == manifest(run)
+
+
+def test_without_a_policy_every_sample_is_used_once(run: Path, settings: ApplySettings) -> None:
+    record = apply(settings.model_copy(update={"policy": None}))
+    assert set(copies_of(run).values()) == {1}
+    assert len(copies_of(run)) == 240
+    assert (record.kept, record.dropped) == (240, 0)
+
+
+def test_weights_stand_in_the_manifest_only_where_asked_for(
+    run: Path, settings: ApplySettings, catalogue: Catalogue, policy_path: Path
+) -> None:
+    apply(settings)
+    apply(settings.model_copy(update={"manifest": "weighted", "weights": True}))
+    for i in range(4):
+        plain = pq.read_table(run / "manifest" / f"0000{i}.parquet")
+        weighted = pq.read_table(run / "weighted" / f"0000{i}.parquet")
+        assert plain.column_names == [*IDENTITY, "copies"]
+        assert weighted.column_names == [*IDENTITY, "copies", "weight"]
+        assert weighted.drop_columns("weight").equals(plain)
+        annotations = pq.read_table(run / "annotations" / f"0000{i}.parquet")
+        wanted = weights_of(annotations, catalogue, policy_path)
+        assert weighted["weight"].to_pylist() == wanted.tolist()
+
+
+def test_a_manifest_carries_no_attributes(run: Path, settings: ApplySettings) -> None:
+    apply(settings)
+    schema = pq.read_schema(run / "manifest" / "00000.parquet")
+    assert schema.names == [*IDENTITY, "copies"]
+    assert not any(b"gender" in part for pair in (schema.metadata or {}).items() for part in pair)
+
+
+@pytest.mark.parametrize("change", [{"epoch": 1}, {"seed": 4}])
+def test_another_epoch_or_seed_draws_afresh(
+    run: Path, settings: ApplySettings, change: dict[str, int]
+) -> None:
+    apply(settings)
+    first = copies_of(run)
+    apply(settings.model_copy(update=change))
+    second = copies_of(run)
+    assert first.keys() == second.keys()
+    assert first != second
+    apply(settings)
+    assert copies_of(run) == first
+
+
+def test_under_the_manifests_weights_each_label_is_within_its_tolerance(
+    run: Path, settings: ApplySettings, catalogue: Catalogue
+) -> None:
+    apply(settings.model_copy(update={"weights": True}))
+    for r, label in enumerate(catalogue.label_names):
+        women: list[float] = []
+        weights: list[float] = []
+        for path in sorted((run / "annotations").glob("*.parquet")):
+            marks = pq.read_table(path).to_pylist()
+            drawn = pq.read_table(run / "manifest" / path.name).to_pylist()
+            for mark, draw in zip(marks, drawn, strict=True):
+                if r in mark["labels"] and mark["gender.woman"] is not None:
+                    women.append(mark["gender.woman"])
+                    weights.append(draw["weight"])
+        assert abs(np.average(women, weights=weights) - 0.5) <= 0.15 + 1e-6, label
+        if label in ("nurse", "chef"):
+            assert abs(np.mean(women) - 0.5) > 0.15, label
+
+
+# Resuming
+
+
+def test_what_is_drawn_is_not_drawn_again(run: Path, settings: ApplySettings) -> None:
+    apply(settings)
+    wanted = manifest(run)
+    times = {path: path.stat().st_mtime_ns for path in (run / "manifest").iterdir()}
+    (run / "manifest" / "00001.json").unlink()
+    (run / "manifest" / "00002.json").unlink()
+    (run / "manifest" / "00002.parquet").write_bytes(b"half")
+    record = apply(settings)
+    assert manifest(run) == wanted
+    again = {path.stem for path, at in times.items() if path.stat().st_mtime_ns != at}
+    assert again == {"00001", "00002"}
+    assert record.rows_in == 240
+
+
+def test_progress_ends_with_all_shards(settings: ApplySettings) -> None:
+    seen: list[tuple[int, int]] = []
+    apply(settings, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (4, 4)
+
+
+def test_new_annotations_are_drawn_anew(
+    run: Path, annotated: Path, settings: ApplySettings, catalogue: Catalogue, policy_path: Path
+) -> None:
+    """The same shards and catalogue, but other annotators: as many rows, other marks."""
+    apply(settings)
+    before = copies_of(run)
+    annotate(
+        AnnotateSettings(
+            shards=(str(annotated.parent / "shards"),),
+            catalogue=settings.catalogue,
+            run=str(run),
+            annotators=("fields", "captions"),
+        )
+    )
+    apply(settings)
+    assert copies_of(run) != before
+    annotations = pq.read_table(run / "annotations" / "00000.parquet")
+    weights = weights_of(annotations, catalogue, policy_path)
+    wanted = draw_copies(weights, annotations["uid"].to_pylist(), seed=3).tolist()
+    assert pq.read_table(run / "manifest" / "00000.parquet")["copies"].to_pylist() == wanted
+
+
+def test_a_shard_without_samples_has_an_empty_manifest(
+    tmp_path: Path,
+    settings: ApplySettings,
+    people: People,
+    write_shards: WriteShards,
+) -> None:
+    write_shards(tmp_path / "shards", people(8), 1)
+    (tmp_path / "shards" / "empty.tar").write_bytes(b"")
+    other = tmp_path / "other"
+    annotate(
+        AnnotateSettings(
+            shards=(str(tmp_path / "shards"),),
+            catalogue=settings.catalogue,
+            run=str(other),
+            max_failures=1.0,
+        )
+    )
+    assert apply(settings.model_copy(update={"run": str(other)})).rows_in == 8
+    assert pq.read_table(other / "manifest" / "empty.parquet").num_rows == 0
+
+
+# Refusals
+
+
+def test_a_policy_of_another_catalogue_is_refused(
+    run: Path, settings: ApplySettings, other_catalogue_path: Path, catalogue: Catalogue
+) -> None:
+    with pytest.raises(
+        InputError, match=rf"policy\.json: made with catalogue {catalogue.digest[:12]}"
+    ):
+        apply(settings.model_copy(update={"catalogue": str(other_catalogue_path)}))
+    assert not (run / "manifest").exists()
+
+
+def test_annotations_of_another_catalogue_are_refused(
+    run: Path, settings: ApplySettings, other_catalogue_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"00000\.parquet: made with catalogue"):
+        apply(settings.model_copy(update={"catalogue": str(other_catalogue_path), "policy": None}))
+    assert not (run / "manifest").exists()
+
+
+def test_what_is_no_policy_is_refused(
+    run: Path, settings: ApplySettings, catalogue_path: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="no such policy; run solve first"):
+        apply(settings.model_copy(update={"policy": str(tmp_path / "none.json")}))
+    with pytest.raises(InputError, match=r"catalogue\.yaml: not a policy"):
+        apply(settings.model_copy(update={"policy": str(catalogue_path)}))
+
+
+def test_a_run_without_annotations_is_refused(tmp_path: Path, settings: ApplySettings) -> None:
+    with pytest.raises(InputError, match="no committed tables"):
+        apply(settings.model_copy(update={"run": str(tmp_path / "nothing")}))
