@@ -21,7 +21,7 @@ class DemoSettings(Model):
     """Settings of the demonstration."""
 
     run: str = Field(default="runs/demo", description="run directory")
-    pictures: int = Field(default=8000, ge=1000, description="training pictures to draw")
+    pictures: int = Field(default=14_000, ge=1000, description="training pictures to draw")
     gallery: int = Field(default=1200, ge=200, description="held-out pictures to draw")
     steps: int = Field(default=800, ge=1, description="training steps of each model")
     processes: int = Field(default=2, ge=1, description="processes for drawing and training")
@@ -37,10 +37,12 @@ def demo(settings: DemoSettings, shown: Shown = Shown(quiet=True)) -> Contents:
     world = WorldSettings(
         pictures=settings.pictures,
         seed=settings.seed,
-        portraits=0.30,
-        off_duty=0.15,
-        empty=0.10,
-        gender_named=0.75,
+        portraits=0.38,
+        off_duty=0.12,
+        empty=0.05,
+        gender_named=0.90,
+        gender_hidden=0.10,
+        portraits_hidden=0.45,
         men_share_of_portraits=0.85,
     )
     gallery = WorldSettings(
@@ -48,8 +50,10 @@ def demo(settings: DemoSettings, shown: Shown = Shown(quiet=True)) -> Contents:
         shards=2,
         seed=settings.seed + GALLERY_SEED,
         skewed=False,
-        portraits=0.55,
-        empty=0.10,
+        portraits=0.80,
+        empty=0.05,
+        gender_hidden=0.10,
+        portraits_hidden=0.50,
     )
     for name, drawn in (("shards", world), ("gallery-shards", gallery)):
         with shown.progress(f"draw {name}") as progress:
@@ -90,13 +94,14 @@ def run_settings(settings: DemoSettings) -> RunSettings:
         parallel=settings.processes,
         evaluate={
             "protocol": {
+                "value_templates": ["{}", "portrait of {}", "{} smiling at the camera"],
                 "pairs": [
                     ("nurse", "doctor"),
                     ("librarian", "scientist"),
                     ("teacher", "farmer"),
                     ("secretary", "construction worker"),
                     ("nurse", "firefighter"),
-                ]
+                ],
             }
         },
         pictures=True,

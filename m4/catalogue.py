@@ -198,10 +198,23 @@ def explain(error: ValidationError) -> str:
     return f"{where}: {message}{shown}" if where else message + shown
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """A YAML loader that refuses a repeated key, where the plain one silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(None, None, f"repeated key {key!r}", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> Any:
     """Content of a YAML file; raises `InputError` naming the file and line if it cannot be read."""
     try:
-        return yaml.safe_load(path.read_text("utf-8"))
+        return yaml.load(path.read_text("utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from scipy import sparse
 
 from m4.catalogue import Catalogue, Model, Share
@@ -43,11 +43,11 @@ class Problem(Model):
     ----------
     values, labels : names of the m sensitive values and of the c labels and proxies
     targets : pi_k, m shares
-    label_targets : pi_kr, m rows of c shares; used by the relative tolerance
+    label_targets : pi_kr, m rows of c shares; other than pi_k for the relative tolerance only
     left_out : pairs (value, label) without a constraint
     eta : rate E[q] that is kept
     cap : largest weight Q; 1 makes q a probability of keeping
-    penalty : price V of a violation; None for hard constraints
+    penalty : price V of a violation; None, or infinity, for hard constraints
     """
 
     values: tuple[str, ...]
@@ -62,6 +62,11 @@ class Problem(Model):
     cap: float = Field(default=1.0, gt=0)
     penalty: float | None = Field(default=None, gt=0)
 
+    @field_validator("penalty")
+    @classmethod
+    def _hard(cls, penalty: float | None) -> float | None:
+        return None if penalty == math.inf else penalty  # JSON has no infinity
+
     @model_validator(mode="after")
     def _consistent(self) -> "Problem":
         m, c = len(self.values), len(self.labels)
@@ -74,6 +79,14 @@ class Problem(Model):
         for value, label in self.left_out:
             if value not in self.values or label not in self.labels:
                 raise ValueError(f"left_out: the problem has no pair {value!r}, {label!r}")
+        same = all(
+            set(row) <= {share} for share, row in zip(self.targets, self.label_targets, strict=True)
+        )
+        if self.tolerance == "absolute" and not same:
+            raise ValueError(
+                "targets of single labels have no effect on an absolute tolerance; leave them out, "
+                "or make the tolerance relative"
+            )
         if self.eta > self.cap:
             raise ValueError(
                 f"the rate eta {self.eta:g} is above the cap {self.cap:g}; lower eta or raise cap"

@@ -40,8 +40,8 @@ def solve(
     *,
     method: Method = "auto",
     solver: str | None = None,
-    passes: int = 5,
-    seed: int = 0,
+    passes: int | None = None,
+    seed: int | None = None,
     catalogue: str = "",
 ) -> Solution:
     """Solve a balancing problem on patterns or examples; equal rows are joined first.
@@ -51,20 +51,37 @@ def solve(
     method : "cvxpy" for the exact optimum, "streaming" for the published per-example algorithm,
         "auto" for the exact one
     solver : the solver that cvxpy calls, CLARABEL where left out
-    passes, seed : of the streaming method
+    passes, seed : of the streaming method; 5 and 0 where left out
     catalogue : digest of the catalogue that the data was annotated with
 
     Raises `InfeasibleError` where hard constraints cannot be met, with the largest feasible rate
-    and a minimal set of constraints that conflict.
+    and a minimal set of constraints that conflict; the streaming method cannot tell, and leaves
+    violations that its certificate shows. Raises `InputError` for an option without effect.
     """
     problem.check(patterns)
     if method not in ("auto", "cvxpy", "streaming"):
         raise InputError(f"method {method!r} is not one of auto, cvxpy, streaming")
-    if solver is not None and method == "streaming":
-        raise InputError(f"solver {solver!r} has no effect with method streaming; leave it out")
+    streaming = method == "streaming"
+    for option, given, wrong in (
+        ("solver", solver, streaming),
+        ("passes", passes, not streaming),
+        ("seed", seed, not streaming),
+    ):
+        if given is not None and wrong:
+            raise InputError(f"{option} {given!r} has no effect with method {method}; leave it out")
     joined, inverse = patterns.distinct()
     moments = Moments.of(problem, joined)
-    duals = _solve(problem, joined, moments, method, solver, passes, seed)
+    if streaming:
+        from m4.streaming import solve_by_streaming  # numba takes a second to import
+
+        duals = solve_by_streaming(
+            moments,
+            joined.counts,
+            passes=5 if passes is None else passes,
+            seed=seed or 0,
+        )
+    else:
+        duals = _solve_exactly(problem, joined, moments, solver)
     rate_dual = repair_rate(moments, duals.constraints)
     weights = moments.weights(duals.constraints, rate_dual)
     certificate = certify(moments, duals.constraints, rate_dual)
@@ -81,7 +98,7 @@ def solve(
         effective_sample_size=size,
         examples=joined.examples,
         catalogue=catalogue,
-        method="streaming" if method == "streaming" else f"cvxpy/{(solver or 'clarabel').lower()}",
+        method=method if streaming else f"cvxpy/{(solver or 'clarabel').lower()}",
         versions={name: version(name) for name in ("m4-balance", "numpy", "scipy", "cvxpy")},
     )
     return Solution(weights[inverse], policy, certificate, before, after, size)
@@ -93,19 +110,9 @@ def _summary(table: BiasTable) -> BiasSummary:
     )
 
 
-def _solve(
-    problem: Problem,
-    patterns: Patterns,
-    moments: Moments,
-    method: Method,
-    solver: str | None,
-    passes: int,
-    seed: int,
+def _solve_exactly(
+    problem: Problem, patterns: Patterns, moments: Moments, solver: str | None
 ) -> Duals:
-    if method == "streaming":
-        from m4.streaming import solve_by_streaming  # numba takes a second to import
-
-        return solve_by_streaming(moments, patterns.counts, passes=passes, seed=seed)
     try:
         return solve_with_cvxpy(moments, solver=solver)
     except NoSolution as failure:

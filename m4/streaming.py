@@ -38,6 +38,8 @@ def solve_by_streaming(
     """
     if passes < 1:
         raise InputError(f"passes is {passes}; the streaming method needs at least 1")
+    if not np.array_equal(counts, np.rint(counts)):
+        raise InputError("counts holds a fraction, but the streaming method visits whole examples")
     rows, constraints = moments.z.shape
     belongs = sparse.csr_array(
         (moments.eps, (moments.mass_of, np.arange(constraints))),

@@ -49,8 +49,10 @@ def annotate_shard(
     """
     failures: Counter[str] = Counter()
     examples: dict[str, str] = {}
+    damaged = False
 
     def marked() -> Iterator[dict[str, object]]:
+        nonlocal damaged
         for sample in read_samples(shard):
             if isinstance(sample, Sample):
                 try:
@@ -58,6 +60,7 @@ def annotate_shard(
                     continue
                 except UnusableSample as error:
                     sample = Failure(shard.name, sample.key, str(error))
+            damaged |= sample.rest
             failures[sample.reason] += 1
             examples.setdefault(sample.reason, sample.key or shard.name)
 
@@ -68,6 +71,7 @@ def annotate_shard(
         modified=shard.modified,
         settings=settings,
         rows=len(table),
+        damaged=damaged,
         failures=dict(sorted(failures.items())),
         examples=dict(sorted(examples.items())),
     )
@@ -78,7 +82,8 @@ def annotate_shard(
 def _row(
     sample: Sample, annotators: Sequence[Annotator], catalogue: Catalogue
 ) -> dict[str, object]:
-    marks = annotate_sample(sample, annotators, catalogue)
+    marks = annotate_sample(sample, annotators)
+    values = marks.values
     row: dict[str, object] = {
         "uid": sample.uid,
         "key": sample.key,
@@ -88,7 +93,7 @@ def _row(
         "label_sources": list(marks.labels.values()),
         "utility": 1.0,
     }
-    row.update({name: marks.values.get(k) for k, name in enumerate(catalogue.value_names)})
+    row.update({name: values.get(k) for k, name in enumerate(catalogue.value_names)})
     row.update({source_column(name): marks.sources.get(name) for name in catalogue.sensitive})
     return row
 

@@ -22,14 +22,19 @@ class Marks:
 
     Attributes
     ----------
-    values : probability by column of sensitive value; a column that is missing is not known
+    attributes : by attribute, the probability of each of its columns; one missing is not known
     labels : ids of labels and proxies that hold, with the name of the annotator that said so
     sources : name of the annotator by attribute
     """
 
-    values: Mapping[int, float] = field(default_factory=dict)
+    attributes: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     labels: Mapping[int, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[int, float]:
+        """Probability by column, over all attributes."""
+        return {k: share for columns in self.attributes.values() for k, share in columns.items()}
 
 
 class Annotator(Protocol):
@@ -49,7 +54,7 @@ class _Columns:
             self.of[attribute].append(k)
             self.attribute.append(attribute)
 
-    def shared(self, found: Iterable[int]) -> dict[int, float]:
+    def shared(self, found: Iterable[int]) -> dict[str, dict[int, float]]:
         """Probabilities from the values found: an attribute with none is not known.
 
         Several values of an exclusive attribute get equal parts of the probability.
@@ -57,11 +62,11 @@ class _Columns:
         by_attribute: dict[str, set[int]] = {}
         for k in found:
             by_attribute.setdefault(self.attribute[k], set()).add(k)
-        values = {}
+        attributes = {}
         for attribute, columns in by_attribute.items():
             part = 1.0 / len(columns) if self.exclusive[attribute] else 1.0
-            values.update({k: part if k in columns else 0.0 for k in self.of[attribute]})
-        return values
+            attributes[attribute] = {k: part if k in columns else 0.0 for k in self.of[attribute]}
+        return attributes
 
 
 class CaptionAnnotator:
@@ -79,8 +84,8 @@ class CaptionAnnotator:
         for found in self._lexicon.find(sample.caption):
             found_values |= found.marked.values
             labels.update(dict.fromkeys(found.marked.labels, self.name))
-        values = self._columns.shared(found_values)
-        return Marks(values, labels, _sources(values, self._columns, self.name))
+        attributes = self._columns.shared(found_values)
+        return Marks(attributes, labels, dict.fromkeys(attributes, self.name))
 
 
 class FieldAnnotator:
@@ -104,13 +109,11 @@ class FieldAnnotator:
                 probabilities[k] = probability
             elif probability:
                 found.add(k)
-        values = self._columns.shared(found) | probabilities
+        attributes = self._columns.shared(found)
+        for k, probability in probabilities.items():
+            attributes.setdefault(self._columns.attribute[k], {})[k] = probability
         labels = {r: self.name for r, rule in self._labels if (_field(sample, rule) or 0.0) >= 0.5}
-        return Marks(values, labels, _sources(values, self._columns, self.name))
-
-
-def _sources(values: Iterable[int], columns: _Columns, name: str) -> dict[str, str]:
-    return {columns.attribute[k]: name for k in values}
+        return Marks(attributes, labels, dict.fromkeys(attributes, self.name))
 
 
 def _field(sample: Sample, rule: FieldRule | None) -> float | None:
@@ -158,18 +161,14 @@ def make_annotators(catalogue: Catalogue, names: Sequence[AnnotatorName]) -> lis
     return annotators
 
 
-def annotate_sample(sample: Sample, annotators: Sequence[Annotator], catalogue: Catalogue) -> Marks:
+def annotate_sample(sample: Sample, annotators: Sequence[Annotator]) -> Marks:
     """Put annotators together: the first that knows an attribute wins, labels are joined."""
-    values: dict[int, float] = {}
+    attributes: dict[str, Mapping[int, float]] = {}
     labels: dict[int, str] = {}
     sources: dict[str, str] = {}
-    columns = _Columns(catalogue)
     for annotator in annotators:
         marks = annotator.annotate(sample)
-        for attribute, source in marks.sources.items():
-            if attribute in sources:
-                continue
-            sources[attribute] = source
-            values.update({k: marks.values[k] for k in columns.of[attribute] if k in marks.values})
+        attributes = {**marks.attributes, **attributes}
         labels = {**marks.labels, **labels}
-    return Marks(values, dict(sorted(labels.items())), sources)
+        sources = {**marks.sources, **sources}
+    return Marks(attributes, dict(sorted(labels.items())), sources)

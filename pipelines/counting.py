@@ -15,9 +15,8 @@ from pipelines.beam import BeamSettings, Progress, run
 from pipelines.record import StageRecord, Tally, digest_of
 from pipelines.tables import (
     Commit,
-    check_catalogue,
+    annotated_tables,
     check_digest,
-    committed,
     read_commit,
     read_table,
 )
@@ -112,9 +111,7 @@ def count(settings: CountSettings, *, progress: Progress | None = None) -> Stage
     catalogue = load_catalogue(settings.catalogue)
     annotations = storage.join(settings.run, "annotations")
     manifest = storage.join(settings.run, "manifest") if settings.drawn else None
-    tables: list[tuple[str, Commit]] = list(committed(annotations))
-    for stem, _ in tables:
-        check_catalogue(annotations, stem, catalogue)
+    tables = annotated_tables(annotations, catalogue)
     if manifest is not None:
         _check_manifest(manifest, tables)
     name = "count drawn" if settings.drawn else "count"

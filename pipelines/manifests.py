@@ -14,9 +14,8 @@ from pipelines.beam import BeamSettings, Progress, run, watch
 from pipelines.record import StageRecord, Tally, digest_of
 from pipelines.tables import (
     Commit,
-    check_catalogue,
+    annotated_tables,
     check_digest,
-    committed,
     manifest_schema,
     read_commit,
     read_table,
@@ -97,9 +96,7 @@ def apply(settings: ApplySettings, *, progress: Progress | None = None) -> Stage
         check_digest(str(settings.policy), policy.catalogue, catalogue.digest)
     annotations = storage.join(settings.run, "annotations")
     folder = storage.join(settings.run, settings.manifest)
-    tables = list(committed(annotations))
-    for stem, _ in tables:
-        check_catalogue(annotations, stem, catalogue)
+    tables = annotated_tables(annotations, catalogue)
     drawn_by = "every sample once" if policy is None else policy.model_dump_json()
     digest = digest_of(
         catalogue.digest, drawn_by, f"{settings.seed} {settings.epoch} {settings.weights}"

@@ -27,8 +27,8 @@ class SolveSettings(Model):
     )
     method: Method = Field(default="auto", description="auto and cvxpy: exact; streaming: paper's")
     solver: str | None = Field(default=None, description="the solver that cvxpy calls")
-    passes: int = Field(default=5, ge=1, description="passes of the streaming method")
-    seed: int = Field(default=0, ge=0, description="of the streaming method")
+    passes: int | None = Field(default=None, ge=1, description="of the streaming method; 5")
+    seed: int | None = Field(default=None, ge=0, description="of the streaming method; 0")
 
 
 def solve(settings: SolveSettings, *, progress: Progress | None = None) -> Solution:

@@ -66,14 +66,14 @@ class Tally:
         self._settings = settings
         self._inputs = inputs
         self._started = time.monotonic()
-        self._kept = self._dropped = self._shards = self._empty = 0
+        self._kept = self._dropped = self._shards = self._damaged = 0
         self._failures: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
 
     def add(self, commit: Commit, *, kept: int) -> None:
         """Count one shard's commit, `kept` of whose rows go on to the next stage."""
         self._shards += 1
-        self._empty += commit.rows == 0
+        self._damaged += commit.damaged
         self._kept += kept
         self._dropped += commit.rows - kept
         self._failures.update(commit.failures)
@@ -87,8 +87,8 @@ class Tally:
     def finish(self, max_failures: float = 0.0) -> StageRecord:
         """Write the record into run.json and return it.
 
-        Raises `InputError` where the share of samples set aside, or of shards without a single
-        usable sample, is above `max_failures`. The record is written first.
+        Raises `InputError` where the share of samples set aside, or of shards that could not be
+        read to their end, is above `max_failures`. The record is written first.
         """
         failed = self._failures.total()
         record = StageRecord(
@@ -118,9 +118,9 @@ class Tally:
             f"{count} x {reason} ({record.examples.get(reason, '')})"
             for reason, count in record.failures.items()
         )
-        if self._shards and self._empty / self._shards > limit:
+        if self._shards and self._damaged / self._shards > limit:
             raise InputError(
-                f"{self._empty} of {self._shards} shards hold no usable sample: {reasons}; repair "
+                f"{self._damaged} of {self._shards} shards are damaged or empty: {reasons}; repair "
                 f"or remove them, or raise max_failures (now {limit:g})"
             )
         if record.rows_in and record.failed / record.rows_in > limit:

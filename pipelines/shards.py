@@ -55,11 +55,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Failure:
-    """A sample, or a whole shard (`key` is None), that was set aside, and why."""
+    """A sample that was set aside, and why; or a shard, where `key` is None.
+
+    `rest` says that it stands for everything in the shard from there on, nobody knows how much.
+    """
 
     shard: str
     key: str | None
     reason: str
+    rest: bool = False
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -208,13 +212,14 @@ def read_samples(shard: ShardRef) -> Iterator[Sample | Failure]:
     try:
         stream = storage.open_input(shard.path)
     except OSError as error:
-        yield Failure(shard.name, None, f"unreadable shard: {error.strerror or error}")
+        reason = f"unreadable shard: {error.strerror or error}"
+        yield Failure(shard.name, None, reason, rest=True)
         return
     with stream:
         try:
             tar = tarfile.TarFile(fileobj=stream)
         except (tarfile.TarError, ValueError, OverflowError) as error:  # also an empty file
-            yield Failure(shard.name, None, f"not a tar: {error}")
+            yield Failure(shard.name, None, f"not a tar: {error}", rest=True)
             return
         seen: set[str] = set()
         try:
@@ -223,10 +228,10 @@ def read_samples(shard: ShardRef) -> Iterator[Sample | Failure]:
                 seen.add(group.key)
         except _Damaged as damage:
             key = "(the rest of the shard)" if seen else None
-            yield Failure(shard.name, key, str(damage))
+            yield Failure(shard.name, key, str(damage), rest=True)
             return
     if not seen:
-        yield Failure(shard.name, None, "empty shard")
+        yield Failure(shard.name, None, "empty shard", rest=True)
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -61,7 +61,8 @@ class Commit(BaseModel):
     """A commit marker: what a shard's table was made from, and what became of every sample.
 
     `rows` is what stands in the table, `failures` counts what was set aside by reason; `settings`
-    is the digest of everything that decided the content (catalogue or policy, seed, ...).
+    is the digest of everything that decided the content (catalogue or policy, seed, ...). A shard
+    that could not be read to its end is `damaged`: nobody knows how many samples it lost.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +72,7 @@ class Commit(BaseModel):
     modified: float
     settings: str
     rows: int
+    damaged: bool = False
     failures: dict[str, int] = Field(default_factory=dict)
     examples: dict[str, str] = Field(default_factory=dict)
     counts: dict[str, float] = Field(default_factory=dict)
@@ -120,9 +122,17 @@ def committed(folder: str) -> Iterator[tuple[str, Commit]]:
 
 
 def read_table(folder: str, stem: str, columns: list[str] | None = None) -> pa.Table:
-    """Read one shard's table."""
-    with storage.open_input(storage.join(folder, f"{stem}.parquet")) as stream:
-        return pq.read_table(stream, columns=columns)
+    """Read one shard's table. Raises `InputError` where it is gone or damaged."""
+    path = storage.join(folder, f"{stem}.parquet")
+    try:
+        with storage.open_input(path) as stream:
+            return pq.read_table(stream, columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        marker = storage.join(folder, f"{stem}.json")
+        raise InputError(
+            f"{path}: cannot be read ({' '.join(str(error).split())}); delete {marker} and run the "
+            "stage again"
+        ) from None
 
 
 def to_patterns(table: pa.Table, catalogue: Catalogue) -> Patterns:
@@ -132,12 +142,24 @@ def to_patterns(table: pa.Table, catalogue: Catalogue) -> Patterns:
     return Patterns.from_frame(frame, catalogue.value_names, len(catalogue.label_names))
 
 
-def check_catalogue(folder: str, stem: str, catalogue: Catalogue) -> None:
-    """Raise `InputError` unless a shard's annotations were made with the catalogue now in use."""
-    path = storage.join(folder, f"{stem}.parquet")
-    with storage.open_input(path) as stream:
-        metadata = pq.read_schema(stream).metadata or {}
-    check_digest(path, metadata.get(b"catalogue", b"").decode(), catalogue.digest)
+def annotated_tables(folder: str, catalogue: Catalogue) -> list[tuple[str, Commit]]:
+    """(stem, commit) of every annotation table of a run.
+
+    Raises `InputError` where there is none, where one was made with another catalogue than the one
+    now in use, and where they were not all made with the same settings.
+    """
+    tables = list(committed(folder))
+    first_stem, first = tables[0]
+    for stem, commit in tables:
+        path = storage.join(folder, f"{stem}.parquet")
+        found = read_table(folder, stem, []).schema.metadata or {}
+        check_digest(path, found.get(b"catalogue", b"").decode(), catalogue.digest)
+        if commit.settings != first.settings:
+            raise InputError(
+                f"{path}: annotated with other settings than {first_stem}.parquet beside it; run "
+                "annotate again over all shards"
+            )
+    return tables
 
 
 def check_digest(path: str, found: Any, expected: str) -> None:

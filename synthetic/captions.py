@@ -45,7 +45,9 @@ class GenderWords:
 
 
 GENDER_WORDS: dict[str, GenderWords] = {
-    "woman": GenderWords(("woman", "woman", "woman", "woman", "young woman", "lady"), "female", "she", "her"),
+    "woman": GenderWords(
+        ("woman", "woman", "woman", "woman", "young woman", "lady"), "female", "she", "her"
+    ),
     "man": GenderWords(("man", "man", "man", "man", "young man", "gentleman"), "male", "he", "his"),
 }
 

@@ -105,7 +105,7 @@ def _draw_head(head: Brush, look: Look, outfit: Outfit, hat: bool) -> None:
 
 
 def _draw_cover(head: Brush, outfit: Outfit) -> None:
-    """Draw what hides face and hair in the trades of `looks.COVERED_TRADES`."""
+    """Draw what hides face and hair: what the trade wears, or a woollen hat and a scarf."""
     if outfit.trade == "firefighter":
         hood = ((-12.4, -8), (0, -15), (12.4, -8), (12.8, 6), (9, 15), (-9, 15), (-12.8, 6))
         head.blob(hood, darker(outfit.body, 0.4))
@@ -117,6 +117,8 @@ def _draw_cover(head: Brush, outfit: Outfit) -> None:
     elif outfit.trade == "scientist":
         heads.draw_surgical_cover(head, lighter(outfit.under, 0.45))
         heads.draw_safety_glasses(head)
+    elif outfit.trade is None:
+        heads.draw_winter_cover(head, outfit.accent, lighter(outfit.accent, 0.3))
     else:
         cloth = outfit.body if outfit.trade == "nurse" else (112, 170, 158)
         heads.draw_surgical_cover(head, cloth)

@@ -133,6 +133,16 @@ def draw_face_mask(brush: Brush, cloth: Colour) -> None:
         brush.curve(((-7.4, y), (0, y - 0.5), (7.4, y)), 0.5, darker(cloth, 0.14))
 
 
+def draw_winter_cover(brush: Brush, wool: Colour, scarf: Colour) -> None:
+    """Draw a woollen hat over all the hair, and a scarf over mouth, chin and neck."""
+    brush.blob(both_sides(((0, 2.4), (6, 3.0), (12.2, 5), (11.6, 14), (5, 19.5))), scarf)
+    for y in (7.4, 11.8, 16.0):
+        brush.curve(((-9.6, y), (0, y + 1.4), (9.6, y)), 0.9, darker(scarf, 0.16))
+    brush.blob(both_sides(((0, -18.6), (7.4, -17), (13.0, -9), (12.6, -4.4), (0, -5.6))), wool)
+    brush.rounded(-13.2, -9.6, 13.2, -4.2, 2.4, darker(wool, 0.14))
+    brush.dot(0, -19.4, 3.2, lighter(wool, 0.25))
+
+
 def draw_breathing_mask(brush: Brush) -> None:
     """Draw a full mask with a mirrored visor, as worn in smoke."""
     brush.blob(both_sides(((10.8, -9), (11.4, 3), (6.6, 13.4))), IRON)

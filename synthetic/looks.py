@@ -42,8 +42,8 @@ _WOMEN_HAIR: dict[HairStyle, float] = {
     "bob": 0.20,
     "bun": 0.09,
     "ponytail": 0.12,
-    "shoulder": 0.05,
-    "pixie": 0.03,
+    "shoulder": 0.06,
+    "pixie": 0.02,
     "curls": 0.02,
 }
 _MEN_HAIR: dict[HairStyle, float] = {
@@ -54,10 +54,10 @@ _MEN_HAIR: dict[HairStyle, float] = {
     "pixie": 0.04,
     "shoulder": 0.06,
 }
-_BEARDS: dict[Beard, float] = {"none": 0.22, "stubble": 0.24, "moustache": 0.12, "beard": 0.42}
+_BEARDS: dict[Beard, float] = {"none": 0.05, "stubble": 0.20, "moustache": 0.15, "beard": 0.60}
 _EARRINGS: tuple[Colour, ...] = ((236, 190, 72), (226, 228, 228), (198, 72, 82), (70, 140, 150))
 
-# Trades in which face and hair can be covered on duty; all others are then seen from behind.
+# Trades in which face and hair can be covered on duty; in others people are seen from behind.
 COVERED_TRADES = frozenset({"nurse", "doctor", "scientist", "construction worker", "firefighter"})
 
 
@@ -101,13 +101,12 @@ def _evenly(random: Random, choices: Sequence[Choice]) -> Choice:
 
 def _cues_of_a_woman(random: Random, skin: Skin) -> Cues:
     hair = _weighted(random, _WOMEN_HAIR)
-    short = hair in ("pixie", "curls", "shoulder")
-    painted = short or random.random() < 0.85
+    painted = random.random() < 0.85
     lips = mix(skin.lips, random.choice(((190, 40, 60), (206, 84, 92), (168, 48, 84))), 0.4)
     return Cues(
         hair=hair,
         beard="none",
-        lashes=short or random.random() < 0.85,
+        lashes=random.random() < 0.85,
         lips=lips if painted else None,
         earrings=random.choice(_EARRINGS) if random.random() < 0.55 else None,
         brow=random.uniform(0.9, 1.3),
@@ -119,8 +118,6 @@ def _cues_of_a_woman(random: Random, skin: Skin) -> Cues:
 def _cues_of_a_man(random: Random) -> Cues:
     hair = _weighted(random, _MEN_HAIR)
     beard = _weighted(random, _BEARDS)
-    if hair in ("pixie", "shoulder") and beard == "none":
-        beard = "stubble"
     return Cues(
         hair=hair,
         beard=beard,
@@ -160,8 +157,9 @@ def choose_look(
     smile, tilt = random.uniform(0.6, 1.7), random.uniform(-5.0, 5.0)
     view: View = "front"
     if gender is None:
-        may_cover = occupation in COVERED_TRADES
-        view = "covered" if may_cover and random.random() < 0.7 else "behind"
+        # Without an occupation people are wrapped up against the cold.
+        cover = 0.7 if occupation in COVERED_TRADES else float(occupation is None)
+        view = "covered" if random.random() < cover else "behind"
         cues = _no_cues(random)
     elif gender == "woman":
         cues = _cues_of_a_woman(random, skin)

@@ -63,7 +63,7 @@ OCCUPATIONS: tuple[Occupation, ...] = (
 )
 
 LEISURE_SETTINGS: tuple[str, ...] = ("street", "park", "living room")
-"""Where people without an occupation are shown."""
+"""Where people are shown who are not at work."""
 
 SETTINGS: tuple[str, ...] = tuple(dict.fromkeys(o.setting for o in OCCUPATIONS)) + LEISURE_SETTINGS
 TOOLS: tuple[str, ...] = tuple(occupation.tool for occupation in OCCUPATIONS)
@@ -76,9 +76,9 @@ class WorldSettings(BaseModel):
     pictures without people (half a setting alone, half a tool alone). `off_duty` is the fraction
     of pictures of people whom the caption calls by an occupation that the picture does not show:
     in their own clothes, away from work. All others are at work. `gender_named` is a fraction of
-    the captions of people, `occupation_named` of those of people at work, and `gender_hidden` of
-    the people at work and of the portraits. Without `skewed`, women and men are as many as each
-    other in every occupation and among the portraits.
+    the captions of people, `occupation_named` of those of people at work; `gender_hidden` is a
+    fraction of the people at work, `portraits_hidden` of the portraits. Without `skewed`, women
+    and men are as many as each other in every occupation and among the portraits.
 
     Raises pydantic.ValidationError (a ValueError) for values that do not fit together.
     """
@@ -96,6 +96,7 @@ class WorldSettings(BaseModel):
     gender_named: Share = 0.6
     occupation_named: Share = 0.95
     gender_hidden: Share = 0.15
+    portraits_hidden: Share = 0.0
     men_share_of_portraits: Share = 0.65
 
     @model_validator(mode="after")
@@ -213,7 +214,7 @@ def _cells(settings: WorldSettings, at_work: int, off_duty: int, portraits: int)
             hidden = settings.gender_hidden if working else 0.0
             yield from _by_gender(occupation, working, count, women, hidden, first=place % 2)
     women = 1.0 - settings.men_share_of_portraits if settings.skewed else 0.5
-    yield from _by_gender(None, False, portraits, women, settings.gender_hidden, first=0)
+    yield from _by_gender(None, False, portraits, women, settings.portraits_hidden, first=0)
 
 
 def _by_gender(

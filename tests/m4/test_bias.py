@@ -109,13 +109,14 @@ def test_absolute_is_relative_to_what_is_observed(problem_for: MakeProblem) -> N
     assert not only_row(bias_table(problem_for(examples, eps_d=0.17, **asked), examples))["within"]
 
 
-def test_label_targets_count_only_where_the_tolerance_is_relative(
-    problem_for: MakeProblem,
-) -> None:
+def test_the_target_of_a_cell_is_its_label_s(problem_for: MakeProblem) -> None:
     examples = eight_examples()
-    asked: dict[str, Any] = {"label_targets": ((0.75,),), "eps_d": 0.0}
-    relative = only_row(bias_table(problem_for(examples, **asked), examples))
-    absolute = only_row(bias_table(problem_for(examples, tolerance="absolute", **asked), examples))
+    relative = only_row(
+        bias_table(problem_for(examples, label_targets=((0.75,),), eps_d=0.0), examples)
+    )
+    absolute = only_row(
+        bias_table(problem_for(examples, tolerance="absolute", eps_d=0.0), examples)
+    )
     assert (relative["target"], relative["gap"], relative["within"]) == (0.75, 0.0, True)
     assert (absolute["target"], absolute["gap"], absolute["within"]) == (0.5, 0.25, False)
 

@@ -171,7 +171,7 @@ def test_a_catalogue_states_a_problem() -> None:
             },
             "labels": {"nurse": {"terms": ["nurse"], "targets": {"gender.woman": 0.6}}},
             "proxies": {"ward": {"terms": ["ward"]}},
-            "tolerances": {"mode": "absolute", "representation": 0.02, "association": 0.03},
+            "tolerances": {"mode": "relative", "representation": 0.02, "association": 0.03},
             "leave_out": [["gender.man", "ward"]],
         }
     )
@@ -184,7 +184,7 @@ def test_a_catalogue_states_a_problem() -> None:
         left_out=(("gender.man", "ward"),),
         eps_r=0.02,
         eps_d=0.03,
-        tolerance="absolute",
+        tolerance="relative",
         eta=0.7,
         cap=2.0,
         penalty=5.0,
@@ -229,3 +229,15 @@ def test_data_of_another_shape_is_refused(biased: MakeExamples, problem_for: Mak
     problem = problem_for(biased(1, 5))
     with pytest.raises(InputError, match="1 sensitive values and 3 labels, the problem 2 and 3"):
         Moments.of(problem, biased(1, 5, values=1))
+
+
+def test_targets_of_single_labels_have_no_effect_on_an_absolute_tolerance() -> None:
+    asked = {"values": ("s",), "labels": ("y",), "targets": (0.5,), "tolerance": "absolute"}
+    Problem.model_validate({**asked, "label_targets": ((0.5,),)})
+    with pytest.raises(ValidationError, match="no effect on an absolute tolerance"):
+        Problem.model_validate({**asked, "label_targets": ((0.6,),)})
+
+
+def test_an_infinite_penalty_is_a_hard_constraint() -> None:
+    asked = {"values": ("s",), "labels": (), "targets": (0.5,), "label_targets": ((),)}
+    assert Problem.model_validate({**asked, "penalty": float("inf")}).penalty is None

@@ -158,7 +158,7 @@ def test_a_label_holds_from_one_half_on(score: float, found: bool) -> None:
 
 
 def annotate(catalogue: Catalogue, given: Sample, *names: AnnotatorName) -> Marks:
-    return annotate_sample(given, make_annotators(catalogue, names), catalogue)
+    return annotate_sample(given, make_annotators(catalogue, names))
 
 
 def test_the_first_annotator_that_knows_an_attribute_wins(catalogue: Catalogue) -> None:

@@ -100,8 +100,9 @@ def test_the_limit_is_a_share_of_all_samples(tmp_path: Path) -> None:
 def test_the_limit_is_a_share_of_all_shards_too(tmp_path: Path) -> None:
     counted = tally(tmp_path)
     counted.add(commit("a.tar", 10_000), kept=10_000)
-    counted.add(commit("b.tar", 0, **{"not a tar": 1}), kept=0)
-    with pytest.raises(InputError, match=r"1 of 2 shards hold no usable sample.*b\.tar"):
+    empty = commit("b.tar", 0, **{"not a tar": 1}).model_copy(update={"damaged": True})
+    counted.add(empty, kept=0)
+    with pytest.raises(InputError, match=r"1 of 2 shards are damaged or empty.*b\.tar"):
         counted.finish(0.01)
     assert read_run(str(tmp_path))["stage"].failed == 1  # written before the complaint
     assert counted.finish(0.5).kept == 10_000

@@ -399,7 +399,8 @@ def test_a_gzipped_tar_is_not_a_tar(tmp_path: Path, tar_bytes: MakeTar, pair: Ma
 
 def test_a_shard_that_vanished_is_one_failure(tmp_path: Path) -> None:
     (failure,) = read_samples(ShardRef(str(tmp_path / "gone.tar"), 100, 0.0))
-    assert failure == Failure("gone.tar", None, "unreadable shard: No such file or directory")
+    reason = "unreadable shard: No such file or directory"
+    assert failure == Failure("gone.tar", None, reason, rest=True)
 
 
 def test_a_tar_of_two_tars_does_not_lose_the_second_unsaid(

@@ -12,8 +12,8 @@ from m4.catalogue import Catalogue
 from m4.errors import InputError
 from pipelines.tables import (
     Commit,
+    annotated_tables,
     annotation_schema,
-    check_catalogue,
     committed,
     manifest_schema,
     read_commit,
@@ -101,11 +101,34 @@ def test_the_same_input_is_the_same_shard_unchanged(change: dict[str, object], s
 def test_annotations_of_another_catalogue_are_named(tmp_path: Path, catalogue: Catalogue) -> None:
     table = annotation_schema(catalogue).empty_table()
     write_table(str(tmp_path), "a", table, commit(0))
-    check_catalogue(str(tmp_path), "a", catalogue)
+    assert annotated_tables(str(tmp_path), catalogue) == [("a", commit(0))]
     foreign = table.replace_schema_metadata({"catalogue": "0123456789abcdef"})
     write_table(str(tmp_path), "b", foreign, commit(0))
     with pytest.raises(InputError, match=r"b\.parquet: made with catalogue 0123456789ab, but"):
-        check_catalogue(str(tmp_path), "b", catalogue)
+        annotated_tables(str(tmp_path), catalogue)
+
+
+def test_annotations_made_with_different_settings_do_not_mix(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    table = annotation_schema(catalogue).empty_table()
+    write_table(str(tmp_path), "a", table, commit(0))
+    write_table(str(tmp_path), "b", table, commit(0, settings="y"))
+    with pytest.raises(InputError, match=r"b\.parquet: annotated with other settings than a\."):
+        annotated_tables(str(tmp_path), catalogue)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no parquet at all"])
+def test_a_table_that_is_gone_or_damaged_is_named(
+    tmp_path: Path, catalogue: Catalogue, content: bytes | None
+) -> None:
+    write_table(str(tmp_path), "a", annotation_schema(catalogue).empty_table(), commit(0))
+    path = tmp_path / "a.parquet"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read .* delete .*a\.json"):
+        read_table(str(tmp_path), "a")
 
 
 def test_a_manifest_has_weights_only_where_asked_for() -> None:

@@ -1,0 +1,142 @@
+"""The report: one file that opens in a browser without a script error or a network load."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from m4.errors import InputError
+from reporting.charts import FEWEST, informative_values
+from reporting.contents import read_contents
+from reporting.page import LARGEST, ReportSettings, report
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+]
+
+
+@pytest.fixture(scope="module")
+def page(demo_run: Path) -> str:
+    return (demo_run / "report.html").read_text()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+def test_it_opens_in_a_browser(demo_run: Path, tmp_path: Path) -> None:
+    net_log = tmp_path / "net.json"
+    done = subprocess.run(
+        [
+            str(BROWSER),
+            *FLAGS,
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--log-net-log={net_log}",
+            "--dump-dom",
+            (demo_run / "report.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "How this was made" in done.stdout and "</svg>" in done.stdout
+    assert ":CONSOLE" not in done.stderr  # where headless Chromium logs script errors
+    log = net_log.read_text()
+    requested = set(re.findall(r'"url":"([a-z]+)://', log))
+    assert json.loads(log)["events"]
+    assert requested <= {"file", "chrome", "devtools"}, requested
+
+
+def test_it_is_small_and_stands_alone(page: str) -> None:
+    assert len(page.encode()) < LARGEST
+    assert "<script" not in page
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert "url(http" not in page and "@import" not in page
+
+
+def test_it_says_what_was_found(page: str, demo_run: Path) -> None:
+    contents = read_contents(demo_run)
+    assert "Every balanced cell is inside its tolerance" in page
+    assert f"{contents.data.before.association_bias:.3f}" in page
+    assert page.count("<svg") >= 6
+    for label in contents.catalogue.labels:
+        assert f"gender.woman &amp; {label}" in page
+    assert "beyond the spread of seeds" in page or "within the spread of seeds" in page
+
+
+def test_pictures_only_where_they_are_asked_for(demo_run: Path) -> None:
+    settings = ReportSettings(run=str(demo_run))
+    assert "data:image/jpeg" not in report(settings).read_text()
+    shown = report(settings.model_copy(update={"pictures": True})).read_text()
+    assert shown.count("data:image/jpeg") == 24
+
+
+def test_small_cells_are_not_shown(demo_run: Path) -> None:
+    contents = read_contents(demo_run)
+    cells = contents.data.before.association
+    small = cells.filter(cells["examples"] < FEWEST)
+    page = report(ReportSettings(run=str(demo_run))).read_text()
+    table = page.split("<h2>Every cell</h2>")[1].split("</table>")[0]
+    for value, label in small.select("value", "label").iter_rows():
+        assert f"{value} &amp; {label}<" not in table
+
+
+def test_captions_cannot_inject_markup(demo_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(demo_run, run, ignore=shutil.ignore_patterns("checkpoints", "*shards"))
+    text = (run / "catalogue.yaml").read_text()
+    policy = (run / "policy.json").read_text()
+    evil = text.replace("name: people at work", "name: <script>alert(1)</script>")
+    old = read_contents(run).catalogue.digest
+    (run / "catalogue.yaml").write_text(evil)
+    from m4.catalogue import load_catalogue
+    from pipelines.counting import write_patterns
+
+    new = load_catalogue(run / "catalogue.yaml").digest
+    (run / "policy.json").write_text(policy.replace(old, new))
+    import polars as pl
+
+    for name in ("patterns.parquet", "drawn.parquet"):
+        write_patterns(str(run / name), pl.read_parquet(run / name), new)
+    shutil.rmtree(run / "evaluation")
+    page = report(ReportSettings(run=str(run))).read_text()
+    assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_a_run_without_models_has_a_report_too(demo_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("catalogue.yaml", "patterns.parquet", "policy.json"):
+        shutil.copy(demo_run / name, run)
+    page = report(ReportSettings(run=str(run))).read_text()
+    assert "The models" not in page and "The data" in page
+
+
+@pytest.mark.parametrize("missing", ["catalogue.yaml", "patterns.parquet", "policy.json"])
+def test_what_is_missing_is_named(demo_run: Path, tmp_path: Path, missing: str) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("catalogue.yaml", "patterns.parquet", "policy.json"):
+        if name != missing:
+            shutil.copy(demo_run / name, run)
+    with pytest.raises(InputError, match=missing):
+        report(ReportSettings(run=str(run)))
+
+
+def test_no_run_directory(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such run directory"):
+        report(ReportSettings(run=str(tmp_path / "none")))
+
+
+def test_of_a_complementary_pair_one_value_is_charted(demo_run: Path) -> None:
+    assert informative_values(read_contents(demo_run).catalogue) == ["gender.woman"]
