@@ -28,7 +28,7 @@ from pipelines.policies import SolveSettings, solve
 from pipelines.record import Tally, digest_of, read_run
 from reporting.contents import Contents, read_contents
 from reporting.page import ReportSettings, report
-from training.train import TrainSettings, train
+from training.trainer import TrainSettings, train
 
 ARMS = {"original": "manifest-original", "balanced": "manifest"}
 Options = Mapping[str, Any]
@@ -222,7 +222,7 @@ def _train_all(settings: RunSettings, progress: Progress) -> None:
         inputs = digest_of(jobs[name].manifest)
         tally = Tally(f"train {name}", settings.run, jobs[name], inputs)
         tally.add_rows(result.samples)
-        tally.finish()
+        tally.finish(seconds=result.seconds)
 
 
 def _steps_done(job: TrainSettings) -> int:

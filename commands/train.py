@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from commands.console import Shown, table_of
-from training.train import TrainSettings, train
+from training.trainer import TrainSettings, train
 
 
 def command(settings: TrainSettings, shown: Shown = Shown()) -> None:

@@ -84,9 +84,10 @@ class Tally:
         """Count rows of a stage that drops none and works on no shards."""
         self._kept += rows
 
-    def finish(self, max_failures: float = 0.0) -> StageRecord:
+    def finish(self, max_failures: float = 0.0, *, seconds: float | None = None) -> StageRecord:
         """Write the record into run.json and return it.
 
+        `seconds` is how long the stage took, where that is not the time since this was made.
         Raises `InputError` where the share of samples set aside, or of shards that could not be
         read to their end, is above `max_failures`. The record is written first.
         """
@@ -96,7 +97,7 @@ class Tally:
             settings=self._settings.model_dump(mode="json"),
             inputs=self._inputs,
             versions={name: version(name) for name in VERSIONS},
-            seconds=round(time.monotonic() - self._started, 3),
+            seconds=round(time.monotonic() - self._started if seconds is None else seconds, 3),
             rows_in=self._kept + self._dropped + failed,
             kept=self._kept,
             dropped=self._dropped,

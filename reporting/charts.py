@@ -15,6 +15,7 @@ STATES = {BEFORE: "#c2410c", PLANNED: "#0f766e", DRAWN: "#5eead4"}
 ARMS = {"original": "#c2410c", "balanced": "#0f766e"}
 OTHER_ARMS = ("#4338ca", "#a16207", "#be185d", "#475569")
 WIDTH = 560
+FONT = "Arial, Liberation Sans, sans-serif"  # what the renderer measures text with
 MOST_LABELS = 40
 FEWEST = 20  # cells with fewer examples are not shown, so that nobody can be singled out
 
@@ -24,7 +25,7 @@ def to_svg(chart: Any) -> str:
     import vl_convert  # 30 MB of renderer, wanted only here
 
     styled = (
-        chart.configure(font="system-ui, sans-serif", background="transparent")
+        chart.configure(font=FONT, background="transparent")
         .configure_view(stroke=None)
         .configure_axis(labelFontSize=12, titleFontSize=12, gridColor="#e7e5e4", domain=False)
         .configure_legend(labelFontSize=12, title=None, orient="top", symbolStrokeWidth=2)
@@ -144,22 +145,21 @@ def measures(comparison: Comparison, better: str) -> str:
         for arm, spread in row.arms.items()
         for figure in spread.by_seed.values()
     ]
-    arms = list(comparison.arms)
-    base = alt.Chart(pl.DataFrame(rows)).encode(
-        y=alt.Y("arm:N", sort=arms, title=None, axis=None), color=_arm_colour(arms)
+    return _by_arm(pl.DataFrame(rows), "measure", list(comparison.arms), title=None)
+
+
+def _by_arm(rows: pl.DataFrame, what: str, arms: list[str], title: str | None) -> str:
+    """A point per seed and a tick for the mean, an arm below the other."""
+    base = alt.Chart(rows).encode(
+        y=alt.Y(f"{what}:N", sort=None, title=None, axis=alt.Axis(grid=True, labelLimit=260)),
+        yOffset=alt.YOffset("arm:N", sort=arms),
+        color=_arm_colour(arms),
     )
     points = base.mark_point(filled=True, size=70, opacity=0.75).encode(
-        x=alt.X("figure:Q", title=None, axis=alt.Axis(tickCount=6))
+        x=alt.X("figure:Q", title=title, scale=alt.Scale(zero=True))
     )
-    means = base.mark_tick(thickness=3, size=18).encode(x="mean(figure):Q")
-    return to_svg(
-        (points + means)
-        .properties(width=WIDTH - 60, height=alt.Step(20))
-        .facet(
-            row=alt.Row("measure:N", sort=None, header=alt.Header(labelAngle=0, labelAlign="left")),
-            spacing=6,
-        )
-    )
+    means = base.mark_tick(thickness=3, size=14).encode(x="mean(figure):Q")
+    return to_svg((points + means).properties(width=WIDTH - 60, height=alt.Step(16)))
 
 
 def pairs(trials: tuple[Trial, ...]) -> str:
@@ -171,17 +171,7 @@ def pairs(trials: tuple[Trial, ...]) -> str:
         for pair in found.pairs
     ]
     arms = list(dict.fromkeys(trial.arm for trial in trials))
-    chart = (
-        alt.Chart(pl.DataFrame(rows))
-        .mark_point(filled=True, size=80, opacity=0.75)
-        .encode(
-            y=alt.Y("pair:N", sort=None, title=None, axis=alt.Axis(grid=True, labelLimit=260)),
-            yOffset=alt.YOffset("arm:N", sort=arms),
-            x=alt.X("figure:Q", title="difference between groups", scale=alt.Scale(zero=True)),
-            color=_arm_colour(arms),
-        )
-    )
-    return to_svg(chart.properties(width=WIDTH - 60, height=alt.Step(14)))
+    return _by_arm(pl.DataFrame(rows), "pair", arms, title="difference between groups")
 
 
 def losses(table: pl.DataFrame) -> str:

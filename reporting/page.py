@@ -36,8 +36,12 @@ class Headline:
     separated: bool | None = None
 
     @property
-    def improved(self) -> bool:
-        return self.after < self.before if self.better == "lower" else self.after > self.before
+    def verdict(self) -> str:
+        """ "better" or "worse"; neither where the seeds do not tell the two apart."""
+        if self.separated is False or self.after == self.before:
+            return "same"
+        lower = self.after < self.before
+        return "better" if lower == (self.better == "lower") else "worse"
 
 
 def report(settings: ReportSettings) -> Path:

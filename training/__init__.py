@@ -1,6 +1,6 @@
 """Training: the loader that applies a manifest to untouched shards, and CLIP and SigLIP on it."""
 
-# `train` itself is imported from training.train: a function here would be hidden by the module.
+# `train` itself is imported from training.trainer: a function here would be hidden by the module.
 from importlib import import_module
 from typing import Any
 
@@ -13,14 +13,15 @@ _HOMES = {
     "LoaderSettings": "training.loader",
     "ModelSettings": "training.model",
     "Position": "training.loader",
-    "TrainResult": "training.train",
-    "TrainSettings": "training.train",
+    "TrainResult": "training.trainer",
+    "TrainSettings": "training.trainer",
     "build_model": "training.model",
     "encode_images": "training.encode",
     "encode_texts": "training.encode",
     "ensure_torchvision": "training.torchvision_guard",
     "load_checkpoint": "training.encode",
     "tokenizer": "training.model",
+    "train": "training.trainer",
 }
 __all__ = sorted(_HOMES)
 

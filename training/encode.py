@@ -17,7 +17,7 @@ from training.images import ImageFormat
 from training.manifest import IDENTITY
 from training.model import build_model, image_format, tokenizer
 from training.samples import SpanReader, UnusableSample, parse_span
-from training.train import TrainSettings
+from training.trainer import TrainSettings
 
 Progress = Callable[[int, int], None]
 

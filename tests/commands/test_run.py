@@ -93,7 +93,7 @@ def test_a_mistake_in_the_settings_is_found_before_any_work(
 def test_settings_that_are_no_mapping(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("- a\n- b\n")
-    with pytest.raises(InputError, match="settings.yaml"):
+    with pytest.raises(InputError, match=r"settings\.yaml"):
         load_settings(path)
 
 

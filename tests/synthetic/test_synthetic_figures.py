@@ -2,25 +2,28 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from synthetic.brush import Brush
-from synthetic.figures import _HOLDS, _elbow, draw_person
+from synthetic.figures import _HOLDS, _draw_head, _elbow, draw_person
+from synthetic.hats import TRADES_WITH_HATS
 from synthetic.looks import COVERED_TRADES, Look, choose_look
 from synthetic.outfits import choose_outfit
 from synthetic.palette import HAIR_COLOURS, SKINS, darker, lighter, mix
 from synthetic.tools import HELD_TOOLS, LYING_TOOLS
-from synthetic.world import OCCUPATIONS, TONES, TOOLS
+from synthetic.world import GENDERS, OCCUPATIONS, TONES, TOOLS
 
 TRADES = [occupation.name for occupation in OCCUPATIONS]
 
 
-def looks(gender: str | None, count: int = 400, occupation: str = "teacher") -> list[Look]:
+def looks(gender: str | None, count: int = 400, occupation: str | None = "teacher") -> list[Look]:
     return [choose_look(Random(seed), gender, "medium", occupation, 0.2) for seed in range(count)]
 
 
@@ -36,18 +39,55 @@ def test_no_single_cue_decides_the_perceived_gender() -> None:
     assert max(look.cues.brow for look in women) > min(look.cues.brow for look in men)
 
 
-def test_whoever_has_short_hair_and_is_meant_as_a_woman_has_another_cue() -> None:
-    for look in looks("woman"):
-        if look.cues.hair in ("pixie", "curls", "shoulder"):
-            assert look.cues.lashes and look.cues.lips
+def test_nearly_everyone_shows_a_cue_which_is_rare_or_absent_in_the_other_gender() -> None:
+    women, men = looks("woman"), looks("man")
+    shared = {look.cues.hair for look in women} & {look.cues.hair for look in men}
+    for group in (women, men):
+        telling = [
+            look.cues.hair not in shared
+            or look.cues.lashes
+            or look.cues.lips is not None
+            or look.cues.earrings is not None
+            or look.cues.beard != "none"
+            for look in group
+        ]
+        assert np.mean(telling) > 0.9
 
 
 def test_a_hidden_person_has_no_cue_and_hides_the_face() -> None:
-    for occupation in TRADES:
+    for occupation in (*TRADES, None):
         for look in looks(None, 60, occupation):
             assert look.view in ("behind", "covered")
             assert (look.cues.hair, look.cues.beard) == ("nape", "none")
             assert not look.cues.lashes and not look.cues.lips and not look.cues.earrings
+
+
+def test_a_hidden_person_has_a_build_that_women_and_men_both_have() -> None:
+    for measure in ("brow", "jaw", "shoulder"):
+        hidden = [getattr(look.cues, measure) for look in looks(None)]
+        for gender in GENDERS:
+            seen = [getattr(look.cues, measure) for look in looks(gender)]
+            assert min(seen) < np.median(hidden) < max(seen)
+
+
+def test_a_hidden_portrait_is_covered_and_never_turned_away() -> None:
+    assert {look.view for look in looks(None, 200, None)} == {"covered"}
+
+
+@pytest.mark.parametrize("trade", [*sorted(COVERED_TRADES), None])
+def test_a_cover_hides_hair_beard_lips_and_earrings(trade: str | None) -> None:
+    def drawn(look: Look) -> bytes:
+        image = Image.new("RGB", (128, 128), (255, 0, 255))
+        head = Brush.on(image).placed(50, 50, scale=1.6)
+        _draw_head(head, look, choose_outfit(Random(1), trade), trade in TRADES_WITH_HATS)
+        return image.tobytes()
+
+    covered = next(look for look in looks(None, 60, trade) if look.view == "covered")
+    bare = replace(covered, view="front")
+    for look in looks("woman", 60) + looks("man", 60):
+        told = replace(covered.cues, hair=look.cues.hair, beard=look.cues.beard)
+        told = replace(told, lips=look.cues.lips, earrings=look.cues.earrings)
+        assert drawn(replace(covered, cues=told)) == drawn(covered) != drawn(bare)
 
 
 def test_only_some_trades_cover_the_face_and_they_do_not_always() -> None:

@@ -4,16 +4,22 @@ import hashlib
 import io
 import json
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import webdataset
 from PIL import Image
 
-from synthetic import WorldSettings, draw_picture, plan_pictures, write_shards
+from synthetic import OCCUPATIONS, WorldSettings, draw_picture, plan_pictures, write_shards
 from synthetic import shards as shards_module
+from synthetic.world import GENDERS, LEISURE_SETTINGS
 
-SMALL = WorldSettings(pictures=150, shards=4, picture_size=48, seed=3)
+SMALL = WorldSettings(
+    pictures=150, shards=4, picture_size=48, seed=3, off_duty=0.2, portraits_hidden=0.4
+)
+
+TRADES = [occupation.name for occupation in OCCUPATIONS]
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +94,7 @@ def test_labels_and_captions_agree_with_the_plan(written: list[Path]) -> None:
             "setting": spec.setting,
             "tool": spec.tool,
             "person": spec.person,
+            "at_work": spec.at_work,
         }
         assert contents[f"{spec.key}.txt"].decode() == spec.caption
 
@@ -95,11 +102,22 @@ def test_labels_and_captions_agree_with_the_plan(written: list[Path]) -> None:
 def test_labels_admit_what_is_not_seen(written: list[Path]) -> None:
     labels = [json.loads(c) for name, c in members(written).items() if name.endswith("json")]
     hidden = [x for x in labels if x["depicted_gender"] and not x["perceived_gender"]]
-    assert hidden and all(label["occupation"] for label in hidden)
+    # One in each occupation of those at work, 6 of the 15 portraits, and nobody off duty.
+    assert sorted(x["occupation"] for x in hidden if x["at_work"]) == sorted(TRADES)
+    assert [x["occupation"] for x in hidden if not x["at_work"]] == [None] * 6
     for label in labels:
         if not label["person"]:
             assert label["perceived_gender"] is label["depicted_gender"] is None
             assert label["perceived_tone"] is label["occupation"] is None
+
+
+def test_labels_tell_the_occupation_off_duty_and_that_it_is_not_seen(written: list[Path]) -> None:
+    labels = [json.loads(c) for name, c in members(written).items() if name.endswith("json")]
+    off_duty = [x for x in labels if x["occupation"] and not x["at_work"]]
+    assert Counter(x["occupation"] for x in off_duty) == dict.fromkeys(TRADES, 3)
+    for label in off_duty:
+        assert label["setting"] in LEISURE_SETTINGS and label["tool"] is None
+        assert label["perceived_gender"] == label["depicted_gender"] in GENDERS
 
 
 def test_pictures_are_the_drawn_ones_as_jpeg(written: list[Path]) -> None:

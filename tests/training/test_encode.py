@@ -8,7 +8,7 @@ import torch
 from m4.errors import InputError
 from training.encode import LoadedModel, encode_images, encode_texts, load_checkpoint
 from training.model import ModelSettings
-from training.train import TrainSettings, train
+from training.trainer import TrainSettings, train
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from training.checkpoints import checkpoint_steps, read_checkpoint
 from training.encode import encode_images, encode_texts, load_checkpoint
 from training.log import read_log
 from training.model import ModelSettings, build_model
-from training.train import TrainSettings, learning_rate, make_optimizer, train
+from training.trainer import TrainSettings, learning_rate, make_optimizer, train
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ CHILD = """
 import os, signal, sys
 import torch
 from pipelines import storage
-from training.train import TrainSettings, train
+from training.trainer import TrainSettings, train
 settings = TrainSettings.model_validate_json(sys.argv[1])
 step, during = int(sys.argv[2]), sys.argv[3]
 def die():
