@@ -39,9 +39,18 @@ class Shown:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=messages, disable=self.quiet or self.json) as bar:
-            task = bar.add_task(title, total=None, visible=False)
-            yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+        bar = Progress(*columns, console=messages, disable=self.quiet or self.json)
+        task = bar.add_task(title, total=None)
+
+        def tell(done: int, total: int) -> None:
+            bar.start()  # not before there is something to show
+            bar.update(task, completed=done, total=total)
+
+        try:
+            yield tell
+        finally:
+            if bar.live.is_started:
+                bar.stop()
 
     def result(self, content: Any, *tables: Table) -> None:
         """Print a result: the tables for a person, or the content as JSON."""

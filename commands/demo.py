@@ -9,6 +9,7 @@ from pydantic import Field
 from commands.console import Shown
 from commands.run import RunSettings, run, show
 from m4.catalogue import Model
+from m4.errors import InputError
 from pipelines.beam import BeamSettings, Progress
 from reporting.contents import Contents
 from synthetic.shards import write_shards
@@ -56,14 +57,24 @@ def demo(settings: DemoSettings, shown: Shown = Shown(quiet=True)) -> Contents:
         portraits_hidden=0.50,
     )
     for name, drawn in (("shards", world), ("gallery-shards", gallery)):
-        with shown.progress(f"draw {name}") as progress:
-            write_shards(
-                folder / name,
-                drawn,
-                processes=settings.processes,
-                progress=partial(_tell, progress, drawn.pictures),
-            )
+        _draw(folder / name, drawn, settings.processes, shown)
     return run(run_settings(settings), shown)
+
+
+def _draw(folder: Path, world: WorldSettings, processes: int, shown: Shown) -> None:
+    """Draw a world's shards, unless they stand already."""
+    marker = folder.with_suffix(".json")
+    if marker.exists():
+        if marker.read_text() == world.model_dump_json():
+            return
+        raise InputError(
+            f"{folder}: holds pictures drawn with other settings; name another run directory "
+            "with --run, or delete this one"
+        )
+    with shown.progress(f"draw {folder.name}") as progress:
+        tell = partial(_tell, progress, world.pictures)
+        write_shards(folder, world, processes=processes, progress=tell)
+    marker.write_text(world.model_dump_json())
 
 
 def _tell(progress: Progress, total: int, done: int) -> None:

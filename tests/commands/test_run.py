@@ -100,4 +100,9 @@ def test_settings_that_are_no_mapping(tmp_path: Path) -> None:
 def test_the_demo_is_a_run_like_any_other() -> None:
     settings = run_settings(DemoSettings(run="runs/x"))
     again = RunSettings.model_validate(json.loads(settings.model_dump_json()))
-    assert again == settings
+    assert again.model_dump_json() == settings.model_dump_json()
+
+
+def test_a_demo_of_another_size_does_not_overwrite_this_one(demo_run: Path) -> None:
+    with pytest.raises(InputError, match="another run directory"):
+        demo(DemoSettings(run=str(demo_run), pictures=1001, gallery=200, steps=3, processes=1))

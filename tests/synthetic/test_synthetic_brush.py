@@ -52,6 +52,15 @@ def test_a_quarter_turn_is_clockwise() -> None:
     assert box(image) == pytest.approx([96, 120, 104, 160], abs=1)
 
 
+def test_a_half_turn_puts_shapes_upside_down() -> None:
+    image, brush = canvas()
+    brush.placed(50, 50, turn=180).rectangle(10, -2, 30, 8, RED)
+    assert box(image) == pytest.approx([40, 84, 80, 104], abs=1)
+    image, brush = canvas()
+    brush.placed(50, 50, turn=180).ellipse(20, 10, 8, 4, RED)
+    assert box(image) == pytest.approx([44, 72, 76, 88], abs=1)
+
+
 def test_nested_placements_compose() -> None:
     direct, brush = canvas()
     brush.placed(60, 40, scale=1.5).rectangle(2, 2, 10, 8, RED)
