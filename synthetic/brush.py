@@ -69,7 +69,8 @@ class Brush:
         (self._xx, self._yx), (self._xy, self._yy) = columns
         self._ox, self._oy = origin
         self._scale = math.hypot(self._xx, self._yx)
-        self._straight = abs(self._xy) < 1e-9 and abs(self._yx) < 1e-9
+        upright = abs(self._xy) < 1e-9 and abs(self._yx) < 1e-9
+        self._straight = upright and self._yy > 0
 
     @classmethod
     def on(cls, image: Image.Image) -> Brush:

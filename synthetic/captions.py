@@ -220,9 +220,9 @@ _LONE_TOOLS: dict[str, tuple[str, ...]] = {
 def write_caption(subject: CaptionSubject, seed: int) -> str:
     """Write one caption, always the same for the same subject and seed.
 
-    The gender is named exactly if `names_gender` is set, the occupation exactly if
-    `names_occupation` is; setting and tool are named some of the time. Raises ValueError if
-    the subject lacks what it is to name.
+    The gender is named exactly if `names_gender` is set; the occupation of a person at work exactly
+    if `names_occupation` is, that of one off duty always; setting and tool are named some of the
+    time. Raises ValueError if the subject lacks what it is to name.
     """
     random = Random(seed)
     if subject.person:
@@ -242,6 +242,8 @@ def _templates(subject: CaptionSubject) -> tuple[str, ...]:
         raise ValueError(
             "names_occupation is set but occupation is None: give the occupation to be named"
         )
+    if subject.at_work and subject.occupation is None:
+        raise ValueError("at_work is set but occupation is None: give the occupation")
     if subject.occupation is None:
         return _PORTRAIT_WITH_GENDER if subject.names_gender else _PORTRAIT
     if not subject.at_work:

@@ -123,8 +123,8 @@ class PictureSpec:
     no person is shown; without `gender_visible` the drawing shows no cue of the gender. `key`
     is the index in nine digits.
 
-    Raises ValueError for a person without a tone, for a visible gender that is None, and for a
-    setting or a tool which has no drawing.
+    Raises ValueError for a person without a tone, for a visible gender that is None, for someone at
+    work without an occupation, and for a setting or a tool which has no drawing.
     """
 
     index: int
@@ -143,8 +143,10 @@ class PictureSpec:
     def __post_init__(self) -> None:
         if self.person and self.tone is None:
             raise ValueError(f"picture {self.key}: person is True but tone is None: give a tone")
-        if self.at_work and self.occupation is None:
-            raise ValueError(f"picture {self.key}: at_work needs an occupation: give one")
+        if self.at_work and (self.occupation is None or not self.person):
+            raise ValueError(
+                f"picture {self.key}: at_work needs a person and an occupation: give both"
+            )
         if self.gender_visible and self.gender is None:
             raise ValueError(
                 f"picture {self.key}: gender_visible is True but gender is None: give a gender"

@@ -140,7 +140,7 @@ def spec_with(**changes: object) -> PictureSpec:
     ("changes", "message"),
     [
         ({"tone": None}, "person is True but tone is None"),
-        ({"occupation": None}, "at_work needs an occupation"),
+        ({"occupation": None}, "at_work needs a person and an occupation"),
         ({"gender": None}, "gender_visible is True but gender is None"),
         ({"setting": "moon"}, "setting 'moon' has no drawing"),
         ({"tool": "sword"}, "tool 'sword' has no drawing"),
