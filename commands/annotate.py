@@ -1,7 +1,8 @@
 """m4-balance annotate."""
 
 from commands.console import Shown, record_table
-from pipelines.annotation import AnnotateSettings, annotate
+from pipelines.settings import AnnotateSettings
+from pipelines.stages import annotate
 
 
 def command(settings: AnnotateSettings, shown: Shown = Shown()) -> None:

@@ -1,7 +1,8 @@
 """m4-balance apply."""
 
 from commands.console import Shown, record_table
-from pipelines.manifests import ApplySettings, apply
+from pipelines.settings import ApplySettings
+from pipelines.stages import apply
 
 
 def command(settings: ApplySettings, shown: Shown = Shown()) -> None:

@@ -1,7 +1,8 @@
 """m4-balance count."""
 
 from commands.console import Shown, record_table
-from pipelines.counting import CountSettings, count
+from pipelines.settings import CountSettings
+from pipelines.stages import count
 
 
 def command(settings: CountSettings, shown: Shown = Shown()) -> None:

@@ -19,13 +19,11 @@ from m4.catalogue import Model, explain, load_catalogue, read_yaml
 from m4.errors import InputError
 from m4.solving import Solution
 from pipelines.agreement import agreement, write_agreement
-from pipelines.annotation import AnnotateSettings, annotate
 from pipelines.annotators import AnnotatorName
 from pipelines.beam import BeamSettings, Progress
-from pipelines.counting import CountSettings, count
-from pipelines.manifests import ApplySettings, apply
-from pipelines.policies import SolveSettings, solve
 from pipelines.record import Tally, digest_of, read_run
+from pipelines.settings import AnnotateSettings, ApplySettings, CountSettings, SolveSettings
+from pipelines.stages import annotate, apply, count, solve
 from reporting.contents import Contents, read_contents
 from reporting.page import ReportSettings, report
 from training.trainer import TrainSettings, train

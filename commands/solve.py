@@ -4,7 +4,8 @@ from rich.table import Table
 
 from commands.console import Shown, table_of
 from m4.solving import Solution
-from pipelines.policies import SolveSettings, solve
+from pipelines.settings import SolveSettings
+from pipelines.stages import solve
 
 
 def command(settings: SolveSettings, shown: Shown = Shown()) -> None:

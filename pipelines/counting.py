@@ -5,36 +5,15 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
-from m4.catalogue import Catalogue, Model, load_catalogue
+from m4.catalogue import Catalogue
 from m4.errors import InputError
 from m4.patterns import Patterns
 from pipelines import storage
-from pipelines.beam import BeamSettings, Progress, run
-from pipelines.record import StageRecord, Tally, digest_of
 from pipelines.tables import (
-    Commit,
-    annotated_tables,
     check_digest,
-    read_commit,
     read_table,
 )
-
-
-class CountSettings(Model):
-    """Settings of the stage that counts patterns."""
-
-    run: str = Field(description="run directory with annotations/; patterns.parquet is written")
-    catalogue: str = Field(description="the YAML file that the annotations were made with")
-    drawn: bool = Field(
-        default=False, description="count what the manifest drew, into drawn.parquet"
-    )
-    beam: BeamSettings = BeamSettings()
-
-    @property
-    def output(self) -> str:
-        return storage.join(self.run, "drawn.parquet" if self.drawn else "patterns.parquet")
 
 
 def pattern_columns(catalogue: Catalogue) -> list[str]:
@@ -98,43 +77,3 @@ def read_patterns(path: str, catalogue: Catalogue) -> Patterns:
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return Patterns.from_frame(frame, catalogue.value_names, len(catalogue.label_names))
-
-
-def count(settings: CountSettings, *, progress: Progress | None = None) -> StageRecord:
-    """Count the patterns of a run's annotations, or of what its manifest drew.
-
-    Raises `InputError` where there are no annotations, or none with this catalogue, and where the
-    manifest was drawn from other annotations.
-    """
-    from pipelines.transforms import CountPatterns  # imports Beam
-
-    catalogue = load_catalogue(settings.catalogue)
-    annotations = storage.join(settings.run, "annotations")
-    manifest = storage.join(settings.run, "manifest") if settings.drawn else None
-    tables = annotated_tables(annotations, catalogue)
-    if manifest is not None:
-        _check_manifest(manifest, tables)
-    name = "count drawn" if settings.drawn else "count"
-    inputs = digest_of(*(f"{stem} {commit.settings} {commit.rows}" for stem, commit in tables))
-    tally = Tally(name, settings.run, settings, inputs)
-    stems = tuple(stem for stem, commit in tables if commit.rows)
-    if not stems:
-        raise InputError(f"{annotations}: no annotated samples to count")
-    job = CountPatterns(stems, annotations, manifest, catalogue, settings.output)
-    run(job, settings.beam)
-    if progress is not None:
-        progress(len(stems), len(stems))
-    for _, commit in tables:
-        tally.add(commit.model_copy(update={"failures": {}}), kept=commit.rows)
-    return tally.finish(1.0)
-
-
-def _check_manifest(folder: str, tables: Sequence[tuple[str, Commit]]) -> None:
-    for stem, annotated in tables:
-        drawn = read_commit(folder, stem)
-        if drawn is None or not drawn.same_input(annotated):
-            raise InputError(
-                f"{storage.join(folder, stem)}.parquet "
-                + ("is missing" if drawn is None else "was drawn from other annotations")
-                + "; run apply first"
-            )

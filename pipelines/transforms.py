@@ -12,7 +12,8 @@ from m4.policy import Policy
 from pipelines.annotation import annotate_shard
 from pipelines.annotators import Annotator, AnnotatorName, make_annotators
 from pipelines.counting import merge_patterns, pattern_columns, shard_patterns, write_patterns
-from pipelines.manifests import ApplySettings, write_manifest
+from pipelines.manifests import write_manifest
+from pipelines.settings import ApplySettings
 from pipelines.shards import ShardRef
 
 

@@ -15,8 +15,9 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from PIL import Image
 
 from m4.catalogue import Catalogue, load_catalogue
-from pipelines.annotation import AnnotateSettings, annotate
+from pipelines.settings import AnnotateSettings
 from pipelines.shards import ShardRef
+from pipelines.stages import annotate
 
 Member = tuple[str, bytes]
 Pairs = list[list[Member]]

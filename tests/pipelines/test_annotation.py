@@ -17,11 +17,13 @@ import pytest
 
 from m4.catalogue import Catalogue, load_catalogue
 from m4.errors import InputError
-from pipelines.annotation import AnnotateSettings, annotate, annotate_shard
+from pipelines.annotation import annotate_shard
 from pipelines.annotators import make_annotators
 from pipelines.beam import BeamSettings
 from pipelines.record import read_run
+from pipelines.settings import AnnotateSettings
 from pipelines.shards import Sample, ShardRef, find_shards, read_samples
+from pipelines.stages import annotate
 from pipelines.tables import annotation_schema, read_commit
 
 Member = tuple[str, bytes]
@@ -399,7 +401,8 @@ def test_a_marker_that_is_none_is_named(
 
 ANNOTATE = """
 import sys
-from pipelines.annotation import AnnotateSettings, annotate
+from pipelines.settings import AnnotateSettings
+from pipelines.stages import annotate
 annotate(AnnotateSettings.model_validate_json(sys.argv[1]))
 """
 

@@ -15,18 +15,11 @@ from hypothesis import strategies as st
 
 from m4.catalogue import Catalogue
 from m4.errors import InputError
-from pipelines.annotation import AnnotateSettings, annotate
 from pipelines.beam import BeamSettings
-from pipelines.counting import (
-    CountSettings,
-    count,
-    merge_patterns,
-    pattern_columns,
-    read_patterns,
-    shard_patterns,
-)
-from pipelines.manifests import ApplySettings, apply
+from pipelines.counting import merge_patterns, pattern_columns, read_patterns, shard_patterns
 from pipelines.record import read_run
+from pipelines.settings import AnnotateSettings, ApplySettings, CountSettings
+from pipelines.stages import annotate, apply, count
 
 People = Callable[[int], list[Any]]
 WriteShards = Callable[..., list[Any]]

@@ -16,12 +16,10 @@ from m4.errors import InputError
 from m4.patterns import Patterns
 from m4.policy import Policy
 from m4.sampling import draw_copies
-from pipelines.annotation import AnnotateSettings, annotate
 from pipelines.beam import BeamSettings
-from pipelines.counting import CountSettings, count
-from pipelines.manifests import ApplySettings, apply
-from pipelines.policies import SolveSettings, solve
 from pipelines.record import read_run
+from pipelines.settings import AnnotateSettings, ApplySettings, CountSettings, SolveSettings
+from pipelines.stages import annotate, apply, count, solve
 from pipelines.tables import read_commit
 
 People = Callable[[int], list[Any]]

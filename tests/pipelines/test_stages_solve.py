@@ -9,9 +9,10 @@ import pytest
 from m4.catalogue import Catalogue
 from m4.errors import InfeasibleError, InputError
 from m4.policy import Policy
-from pipelines.counting import CountSettings, count, read_patterns
-from pipelines.policies import SolveSettings, solve
+from pipelines.counting import read_patterns
 from pipelines.record import read_run
+from pipelines.settings import CountSettings, SolveSettings
+from pipelines.stages import count, solve
 
 
 @pytest.fixture(scope="module")
