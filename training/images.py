@@ -44,10 +44,12 @@ def decode(content: bytes, size: int) -> Image.Image:
     its size, which costs a fraction of the time. Raises `UnusableSample`.
     """
     try:
-        image = Image.open(io.BytesIO(content))
+        image: Image.Image = Image.open(io.BytesIO(content))
         if min(image.size) >= 2 * size:
             image.draft("RGB", (size, size))
         image.load()
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")  # as Pillow wants it; transparent parts keep their colour
         return image if image.mode == "RGB" else image.convert("RGB")
     except DECODING_ERRORS as error:
         reason = f"image cannot be decoded: {type(error).__name__}"
