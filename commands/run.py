@@ -26,7 +26,8 @@ from pipelines.settings import AnnotateSettings, ApplySettings, CountSettings, S
 from pipelines.stages import annotate, apply, count, solve
 from reporting.contents import Contents, read_contents
 from reporting.page import ReportSettings, report
-from training.trainer import TrainSettings, train
+from training.loader import Decoded
+from training.trainer import TrainResult, TrainSettings, train
 
 ARMS = {"original": "manifest-original", "balanced": "manifest"}
 Options = Mapping[str, Any]
@@ -206,7 +207,7 @@ def _train_all(settings: RunSettings, progress: Progress) -> None:
     jobs = {f"{arm}-{seed}": settings.training(arm, seed) for arm, seed in _jobs(settings)}
     total = sum(job.steps for job in jobs.values())
     with ProcessPoolExecutor(settings.parallel, mp_context=get_context("spawn")) as pool:
-        trainings = {name: pool.submit(train, job) for name, job in jobs.items()}
+        trainings = {name: pool.submit(_train, job) for name, job in jobs.items()}
         waiting: set[Future[Any]] = set(trainings.values())
         while waiting:
             done, waiting = wait(waiting, timeout=0.5, return_when="FIRST_EXCEPTION")
@@ -221,6 +222,13 @@ def _train_all(settings: RunSettings, progress: Progress) -> None:
         tally = Tally(f"train {name}", settings.run, jobs[name], inputs)
         tally.add_rows(result.samples)
         tally.finish(seconds=result.seconds)
+
+
+_decoded: Decoded = {}  # all trainings of a process read the same shards for the same model
+
+
+def _train(job: TrainSettings) -> TrainResult:
+    return train(job, decoded=_decoded)
 
 
 def _steps_done(job: TrainSettings) -> int:

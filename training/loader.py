@@ -14,7 +14,7 @@ seed, the epoch and the number of workers and ranks, and on nothing else.
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -34,6 +34,8 @@ from training.manifest import Manifest, ManifestShard
 from training.samples import SpanReader, UnusableSample, parse_span
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
+Decoded = dict[tuple[str, int], tuple[np.ndarray, torch.Tensor]]
+"""Pixels and token ids by a sample's shard and offset."""
 
 
 class LoaderSettings(Model):
@@ -199,7 +201,7 @@ class _Preparation:
     settings: LoaderSettings
     tokenize: Tokenizer
     image_format: ImageFormat
-    _cache: dict[tuple[str, int], tuple[np.ndarray, torch.Tensor]] = field(default_factory=dict)
+    decoded: Decoded
 
     def batch(self, items: list[_Item], epoch: int, reader: SpanReader) -> Batch:
         pictures, tokens, uids, failures = [], [], [], []
@@ -217,15 +219,15 @@ class _Preparation:
         return Batch(pixels, stacked, tuple(uids), tuple(failures))
 
     def known(self, item: _Item) -> bool:
-        return (item.shard.path, item.span.offset) in self._cache
+        return (item.shard.path, item.span.offset) in self.decoded
 
     def _sample(
         self, item: _Item, epoch: int, reader: SpanReader
     ) -> tuple[np.ndarray, torch.Tensor]:
         where = (item.shard.path, item.span.offset)
-        picture, ids = self._cache.get(where) or self._decoded(item, reader)
+        picture, ids = self.decoded.get(where) or self._decoded(item, reader)
         if self.settings.cache_images:
-            self._cache[where] = picture, ids
+            self.decoded[where] = picture, ids
         if self.settings.crop < 1:
             image = Image.fromarray(picture)
             key = f"{item.uid}/{self.settings.seed}/{epoch}/{item.round}"
@@ -295,6 +297,8 @@ class Loader:
     tokenize : from captions to token ids (B, L)
     image_format : what the model wants to see
     start : where to start; a stream started at `batch.after` yields what follows `batch`
+    decoded : with `cache_images`, where samples are kept; for loaders of one process that read the
+        same shards for the same model, so that each sample is decoded once
 
     Raises `InputError` where a batch is larger than an epoch, or a worker would have no shard.
     """
@@ -305,12 +309,15 @@ class Loader:
         tokenize: Tokenizer,
         image_format: ImageFormat,
         start: Position | None = None,
+        decoded: Decoded | None = None,
     ):
         self.settings = settings
         self.manifest = Manifest(settings.manifest, settings.redraw, settings.seed)
         self.start = start or Position()
         self._plan = _Plan(settings, self.manifest)
-        self._preparation = _Preparation(settings, tokenize, image_format)
+        self._preparation = _Preparation(
+            settings, tokenize, image_format, {} if decoded is None else decoded
+        )
         self._workers = max(settings.workers, 1)
         self._check()
 

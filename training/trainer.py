@@ -26,7 +26,7 @@ from training.checkpoints import (
     latest_checkpoint,
     save_checkpoint,
 )
-from training.loader import Batch, Loader, LoaderSettings, Position
+from training.loader import Batch, Decoded, Loader, LoaderSettings, Position
 from training.log import LogLine, TrainingLog
 from training.model import Loss, ModelSettings, build_model, image_format, tokenizer
 from training.torchvision_guard import ensure_torchvision
@@ -94,12 +94,18 @@ class TrainResult:
     failures: dict[str, int]
 
 
-def train(settings: TrainSettings, *, progress: Progress | None = None) -> TrainResult:
+def train(
+    settings: TrainSettings,
+    *,
+    progress: Progress | None = None,
+    decoded: Decoded | None = None,
+) -> TrainResult:
     """Train from the last checkpoint in `out`, or from the start where there is none.
 
     Parameters
     ----------
     progress : called with (steps done, steps in all) after each step
+    decoded : as of `Loader`: what several trainings in one process share
 
     Raises `InputError` where `out` holds a run with other settings, a batch is larger than an
     epoch, the loss is no number, or too many samples had to be set aside.
@@ -111,7 +117,7 @@ def train(settings: TrainSettings, *, progress: Progress | None = None) -> Train
         torch.set_num_threads(settings.threads)
     try:
         with torch.random.fork_rng():
-            run = _Run.open(settings)
+            run = _Run.open(settings, decoded)
             try:
                 run.finish(progress)
             finally:
@@ -217,7 +223,7 @@ class _Run:
     failures: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def open(cls, settings: TrainSettings) -> "_Run":
+    def open(cls, settings: TrainSettings, decoded: Decoded | None) -> "_Run":
         """Set up a run, and take up the last checkpoint where there is one."""
         folder = Path(settings.out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -228,7 +234,8 @@ class _Run:
             source = source.model_copy(update={"pretrained": None})
         model = build_model(source, settings.loss).to(settings.device).train()
         start = Position() if found is None else Position(found.epoch, found.batch)
-        loader = Loader(settings, tokenizer(settings.model), image_format(model), start)
+        tokenize = tokenizer(settings.model)
+        loader = Loader(settings, tokenize, image_format(model), start, decoded)
         optimizer = make_optimizer(model, settings)
         if found is not None:
             check_same_run(folder, found, _record(settings), loader.manifest.fingerprint)

@@ -13,7 +13,15 @@ from m4.errors import InputError
 from pipelines.shards import SampleSpan, ShardRef
 from training import images
 from training.images import ImageFormat
-from training.loader import Batch, Loader, LoaderSettings, Position, _Item, distinct_batches
+from training.loader import (
+    Batch,
+    Decoded,
+    Loader,
+    LoaderSettings,
+    Position,
+    _Item,
+    distinct_batches,
+)
 from training.samples import SpanReader
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker")
@@ -211,6 +219,22 @@ def test_the_cache_changes_nothing(copied: str, crop: float):
     plain = iter(loader(copied, crop=crop))
     for _ in range(25):  # into the second epoch
         assert same(next(cached), next(plain))
+
+
+def test_loaders_of_one_process_decode_each_sample_once(
+    copied: str, monkeypatch: pytest.MonkeyPatch
+):
+    settings = LoaderSettings(manifest=copied, batch_size=8, shuffle_buffer=16, cache_images=True)
+    shared: Decoded = {}
+    first = Loader(settings, tokenize, ImageFormat(32), decoded=shared)
+    alone = epoch_of(first)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("decoded twice")
+
+    monkeypatch.setattr(images, "decode", refuse)
+    again = epoch_of(Loader(settings, tokenize, ImageFormat(32), decoded=shared))
+    assert all(same(one, other) for one, other in zip(alone, again, strict=True))
 
 
 def test_the_cache_spares_reading(copied: str, monkeypatch: pytest.MonkeyPatch):
