@@ -241,7 +241,9 @@ def _steps_done(job: TrainSettings) -> int:
 
 
 def command(
-    settings: Annotated[Path, tyro.conf.arg(help="YAML file")], shown: Shown = Shown()
+    settings: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="YAML file")],
+    /,
+    shown: Shown = Shown(),
 ) -> None:
     """Run all stages of one settings file, and write the report."""
     show(run(load_settings(settings), shown), shown)

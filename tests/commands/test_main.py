@@ -155,6 +155,15 @@ def test_stages_one_by_one_and_an_infeasible_rate(
     assert 0 < record["dropped"] < 400
 
 
+def test_run_takes_the_settings_file_as_its_argument(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "settings.yaml"
+    assert "settings.yaml: no such file" in refused(capsys, "run", str(path))
+    path.write_text("run: r\ncatalogue: c.yaml\nshards: [s.tar]\nsovle: {}\n")
+    assert "unknown key `sovle`" in refused(capsys, "run", str(path), "--quiet")
+
+
 def test_it_runs_as_an_installed_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "commands.main", "solve", "--run", "x", "--catalogue", "none.yaml"],
