@@ -1,7 +1,6 @@
 """m4-balance run: all stages of one settings file."""
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
@@ -90,7 +89,7 @@ class RunSettings(Model):
     ) -> AnnotateSettings:
         own = {
             "shards": self.shards,
-            "catalogue": self.kept_catalogue,
+            "catalogue": self.catalogue,
             "run": str(self.folder / folder),
             "beam": self.beam,
         }
@@ -165,9 +164,6 @@ def run(settings: RunSettings, shown: Shown = Shown(quiet=True)) -> Contents:
     Returns what the run directory then holds. Raises `InputError` for unusable input.
     """
     catalogue = load_catalogue(settings.catalogue)
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    if Path(settings.catalogue).resolve() != Path(settings.kept_catalogue).resolve():
-        shutil.copyfile(settings.catalogue, settings.kept_catalogue)
     with shown.progress("annotate") as progress:
         annotate(settings.annotating(settings.annotators), progress=progress)
     if settings.truth:

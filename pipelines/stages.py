@@ -49,6 +49,9 @@ def annotate(settings: AnnotateSettings, *, progress: Progress | None = None) ->
         with watch(folder, [shard.stem for shard in shards], progress):
             job = AnnotateShards(waiting, folder, catalogue, settings.annotators, digest)
             run(job, settings.beam)
+    # The report, and a person who finds the run directory, read the catalogue there.
+    kept = storage.join(settings.run, "catalogue.yaml")
+    storage.write_bytes(kept, storage.read_bytes(settings.catalogue))
     for shard in shards:
         commit = read_commit(folder, shard.stem)
         assert commit is not None  # the job has ended without an error

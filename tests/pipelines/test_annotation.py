@@ -253,6 +253,15 @@ def test_a_shard_that_gave_nothing_is_tried_again(
     assert (record.rows_in, record.kept, record.failed) == (20, 20, 0)
 
 
+def test_the_catalogue_is_kept_in_the_run_directory(
+    settings: AnnotateSettings, people: People, write_shards: WriteShards, tmp_path: Path
+) -> None:
+    write_shards(tmp_path / "shards", people(4), 1)
+    annotate(settings)
+    kept = Path(settings.run) / "catalogue.yaml"
+    assert kept.read_bytes() == Path(settings.catalogue).read_bytes()
+
+
 def test_unusable_settings_are_refused_before_any_work(
     tmp_path: Path, settings: AnnotateSettings, people: People, write_shards: WriteShards
 ) -> None:
