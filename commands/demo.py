@@ -10,7 +10,7 @@ from commands.console import Shown
 from commands.run import RunSettings, run, show
 from m4.catalogue import Model
 from m4.errors import InputError
-from pipelines.beam import BeamSettings, Progress
+from pipelines.beam import Progress
 from reporting.contents import Contents
 from synthetic.shards import write_shards
 from synthetic.world import WorldSettings
@@ -116,10 +116,9 @@ def run_settings(settings: DemoSettings) -> RunSettings:
             }
         },
         pictures=True,
-        beam=BeamSettings(),
     )
 
 
 def command(settings: DemoSettings, shown: Shown = Shown()) -> None:
-    """Show the whole chain on pictures it draws; about two minutes on two cores."""
+    """Show the whole chain on pictures it draws; about three minutes on two cores."""
     show(demo(settings, shown), shown)

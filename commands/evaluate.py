@@ -16,7 +16,7 @@ from pipelines.beam import BeamSettings, Progress
 from pipelines.record import Tally, digest_of
 from pipelines.settings import AnnotateSettings
 from pipelines.stages import annotate
-from pipelines.tables import committed, read_table, to_patterns
+from pipelines.tables import read_all, to_patterns
 from training.encode import EncodedImages, encode_images, encode_texts, load_checkpoint
 
 
@@ -76,10 +76,8 @@ def evaluate(settings: EvaluateCommand, *, progress: Progress | None = None) -> 
 
 def gallery_of(annotations: str, encoded: EncodedImages, catalogue: Catalogue) -> Gallery:
     """The annotations of the images that were encoded, in their order."""
-    tables = [pl.from_arrow(read_table(annotations, stem)) for stem, _ in committed(annotations)]
-    frame = pl.concat([table for table in tables if isinstance(table, pl.DataFrame)])
     rows = pl.DataFrame({"uid": encoded.uids}).join(
-        frame, on="uid", how="left", maintain_order="left"
+        read_all(annotations), on="uid", how="left", maintain_order="left"
     )
     if len(rows) != len(encoded.uids):
         raise InputError(f"{annotations}: a uid is annotated twice; give each sample its own")

@@ -12,11 +12,10 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from commands.console import Shown, console, record_table
 from commands.evaluate import EvaluateCommand, evaluate
-from commands.solve import solution_table
+from commands.solve import data_table
 from evaluation.compare import comparison_table
 from m4.catalogue import Model, explain, load_catalogue, read_yaml
 from m4.errors import InputError
-from m4.solving import Solution
 from pipelines.agreement import agreement, write_agreement
 from pipelines.annotators import AnnotatorName
 from pipelines.beam import BeamSettings, Progress
@@ -255,17 +254,7 @@ def show(contents: Contents, shown: Shown) -> None:
         "comparison": None if comparison is None else comparison.model_dump(mode="json"),
     }
     records = read_run(str(contents.run)).values()
-    solution = solution_table(
-        Solution(
-            weights=contents.data.weights["weight"].to_numpy(),
-            policy=policy,
-            certificate=policy.certificate,
-            before=contents.data.before,
-            after=contents.data.planned,
-            effective_sample_size=policy.effective_sample_size,
-        )
-    )
-    tables = [record_table(*records), solution]
+    tables = [record_table(*records), data_table(policy, contents.data.planned)]
     if comparison is not None:
         tables.append(comparison_table(comparison))
     shown.result(result, *tables)

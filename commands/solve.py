@@ -3,7 +3,8 @@
 from rich.table import Table
 
 from commands.console import Shown, table_of
-from m4.solving import Solution
+from m4.bias import BiasTable
+from m4.policy import Policy
 from pipelines.settings import SolveSettings
 from pipelines.stages import solve
 
@@ -11,14 +12,15 @@ from pipelines.stages import solve
 def command(settings: SolveSettings, shown: Shown = Shown()) -> None:
     """Solve for the policy that balances the annotated data."""
     solution = solve(settings)
-    shown.result(solution.policy.model_dump(mode="json"), solution_table(solution))
+    shown.result(
+        solution.policy.model_dump(mode="json"), data_table(solution.policy, solution.after)
+    )
 
 
-def solution_table(solution: Solution) -> Table:
+def data_table(policy: Policy, after_cells: BiasTable) -> Table:
     """Bias before and after, its cost, and how near the optimum the weights are."""
-    before, after = solution.policy.before, solution.policy.after
-    whole = solution.policy.examples
-    certificate = solution.certificate
+    before, after, certificate = policy.before, policy.after, policy.certificate
+    size = policy.effective_sample_size
     rows = [
         (
             "representation bias",
@@ -26,11 +28,15 @@ def solution_table(solution: Solution) -> Table:
             f"{after.representation_bias:.4f}",
         ),
         ("association bias", f"{before.association_bias:.4f}", f"{after.association_bias:.4f}"),
-        ("effective sample size", f"{whole:,.0f}", f"{solution.effective_sample_size:,.0f}"),
+        (
+            "effective sample size",
+            f"{policy.examples:,.0f}",
+            f"{size:,.0f}",
+        ),
         ("relative gap to the optimum", "", f"{certificate.relative_gap:.1e}"),
         ("largest violation", "", f"{certificate.max_violation:.1e}"),
     ]
-    lost = solution.after.lost_labels
+    lost = after_cells.lost_labels
     if lost:
         rows.append(("labels without any weight left", "", ", ".join(lost)))
     return table_of("Data", ("", "before", "after"), rows)

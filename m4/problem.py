@@ -221,6 +221,14 @@ class Moments:
         widths = np.bincount(self.mass_of, self.eps * np.abs(duals), self.mass.shape[1])
         return self.z @ duals - self.mass @ widths
 
+    def allowed(self) -> sparse.csr_array:
+        """The tolerances eps_j t_j of every row, (N, J) CSR."""
+        belongs = sparse.csr_array(
+            (self.eps, (self.mass_of, np.arange(len(self.eps)))),
+            shape=(self.mass.shape[1], len(self.eps)),
+        )
+        return sparse.csr_array(self.mass @ belongs)
+
     def expected(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(E[q z_j], E[q t_j]) for weights q of shape (N,); both (J,)."""
         weighted = self.share * weights

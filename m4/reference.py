@@ -53,12 +53,8 @@ def solve_with_cvxpy(moments: Moments, *, solver: str | None = None) -> Duals:
     rows, constraints = moments.z.shape
     root = np.sqrt(moments.share * rows)
     weigh = sparse.diags_array(root / math.sqrt(rows))
-    belongs = sparse.csr_array(
-        (moments.eps, (moments.mass_of, np.arange(constraints))),
-        shape=(moments.mass.shape[1], constraints),
-    )
     moment = (weigh @ moments.z).T.tocsr()
-    allowed = (weigh @ (moments.mass @ belongs)).T.tocsr()
+    allowed = (weigh @ moments.allowed()).T.tocsr()
 
     x = cp.Variable(rows)
     objective = 0.5 * cp.sum_squares(x - root * moments.preferred)

@@ -41,11 +41,7 @@ def solve_by_streaming(
     if not np.array_equal(counts, np.rint(counts)):
         raise InputError("counts holds a fraction, but the streaming method visits whole examples")
     rows, constraints = moments.z.shape
-    belongs = sparse.csr_array(
-        (moments.eps, (moments.mass_of, np.arange(constraints))),
-        shape=(moments.mass.shape[1], constraints),
-    )
-    allowed = moments.mass @ belongs
+    allowed = moments.allowed()
     sides = sparse.csr_array(
         sparse.hstack([moments.z - allowed, -moments.z - allowed], format="csr")
     )

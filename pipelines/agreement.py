@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from m4.catalogue import Catalogue, Model
 from m4.errors import InputError
-from pipelines.tables import committed, read_table
+from pipelines.tables import read_all
 
 
 class Agreement(Model):
@@ -43,7 +42,8 @@ def agreement(annotations: str, truth: str, catalogue: Catalogue) -> Mapping[str
 
     Raises `InputError` where the folders annotate different samples.
     """
-    found, true = _read(annotations, catalogue), _read(truth, catalogue)
+    columns = ["uid", *catalogue.value_names, "labels"]
+    found, true = read_all(annotations, columns), read_all(truth, columns)
     if found["uid"].to_list() != true["uid"].to_list():
         raise InputError(
             f"{annotations} and {truth} annotate different samples ({len(found)} and {len(true)}); "
@@ -73,12 +73,6 @@ def agreement(annotations: str, truth: str, catalogue: Catalogue) -> Mapping[str
             unfounded=0,
         )
     return table
-
-
-def _read(folder: str, catalogue: Catalogue) -> pl.DataFrame:
-    columns = ["uid", *catalogue.value_names, "labels"]
-    frames = [pl.from_arrow(read_table(folder, stem, columns)) for stem, _ in committed(folder)]
-    return pl.concat([frame for frame in frames if isinstance(frame, pl.DataFrame)])
 
 
 def write_agreement(path: Path, table: Mapping[str, Agreement]) -> None:

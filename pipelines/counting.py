@@ -10,10 +10,7 @@ from m4.catalogue import Catalogue
 from m4.errors import InputError
 from m4.patterns import Patterns
 from pipelines import storage
-from pipelines.tables import (
-    check_digest,
-    read_table,
-)
+from pipelines.tables import check_digest, read_table, to_frame, to_patterns
 
 
 def pattern_columns(catalogue: Catalogue) -> list[str]:
@@ -29,8 +26,7 @@ def shard_patterns(
     Raises `InputError` where the manifest lists other samples than the annotations.
     """
     table = read_table(annotations, stem, ["uid", *columns])
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
+    frame = to_frame(table)
     if manifest is None:
         frame = frame.with_columns(count=pl.lit(1, pl.Int64))
     else:
@@ -74,6 +70,4 @@ def read_patterns(path: str, catalogue: Catalogue) -> Patterns:
         table: pa.Table = pq.read_table(stream)
     metadata = table.schema.metadata or {}
     check_digest(path, metadata.get(b"catalogue", b"").decode(), catalogue.digest)
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return Patterns.from_frame(frame, catalogue.value_names, len(catalogue.label_names))
+    return to_patterns(table, catalogue)

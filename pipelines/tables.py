@@ -135,11 +135,21 @@ def read_table(folder: str, stem: str, columns: list[str] | None = None) -> pa.T
         ) from None
 
 
+def to_frame(table: pa.Table) -> pl.DataFrame:
+    """A table as polars sees it; nothing is copied where it need not be."""
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)  # a single array would be a Series
+    return frame
+
+
+def read_all(folder: str, columns: list[str] | None = None) -> pl.DataFrame:
+    """The committed tables of a folder below each other, by name of the shard."""
+    return pl.concat([to_frame(read_table(folder, stem, columns)) for stem, _ in committed(folder)])
+
+
 def to_patterns(table: pa.Table, catalogue: Catalogue) -> Patterns:
     """The columns that a solver needs of an annotation or pattern table, one row per row."""
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return Patterns.from_frame(frame, catalogue.value_names, len(catalogue.label_names))
+    return Patterns.from_frame(to_frame(table), catalogue.value_names, len(catalogue.label_names))
 
 
 def annotated_tables(folder: str, catalogue: Catalogue) -> list[tuple[str, Commit]]:

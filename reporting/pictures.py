@@ -14,7 +14,7 @@ from m4.catalogue import Catalogue
 from m4.policy import Policy
 from pipelines import storage
 from pipelines.shards import IMAGE_EXTENSIONS, split_member
-from pipelines.tables import committed, read_table, to_patterns
+from pipelines.tables import committed, read_table, to_frame, to_patterns
 
 SIZE = 96
 QUALITY = 82
@@ -54,11 +54,10 @@ def sample_pictures(
 
 
 def _one_per_pattern(table: pa.Table, catalogue: Catalogue, weights: np.ndarray) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
     known = pl.any_horizontal(pl.col(name).is_not_null() for name in catalogue.value_names)
     return (
-        frame.with_columns(weight=pl.Series(weights))
+        to_frame(table)
+        .with_columns(weight=pl.Series(weights))
         .filter(known)
         .unique([*catalogue.value_names, "labels"], keep="first", maintain_order=True)
         .select("offset", "length", "weight")
