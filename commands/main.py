@@ -12,7 +12,9 @@ VERBS = {
     "run": "all stages of one settings file",
     "annotate": "mark who and what is in each image-text pair",
     "count": "count the distinct patterns of the annotations",
+    "curve": "show what balancing costs over tolerances, rates and caps",
     "solve": "solve for the policy that balances them",
+    "verify-policy": "recompute from the annotations what a policy states of itself",
     "apply": "draw a manifest: how often each sample is used",
     "train": "train a CLIP or SigLIP on the shards, as a manifest says",
     "evaluate": "measure a trained model's bias and quality",
@@ -22,7 +24,7 @@ VERBS = {
 
 def usage() -> str:
     """The list of verbs."""
-    verbs = "\n".join(f"  {verb:<10} {meaning}" for verb, meaning in VERBS.items())
+    verbs = "\n".join(f"  {verb:<14} {meaning}" for verb, meaning in VERBS.items())
     return (
         "usage: m4-balance VERB [options]\n\n"
         "Balances image-text data before training, and measures what that changes.\n\n"
@@ -31,7 +33,11 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb. Returns 0, or 2 for input that cannot be used, said in one sentence."""
+    """Run one verb.
+
+    Returns 0, 1 where what was to be checked does not hold, or 2 for input that cannot be used,
+    said in one sentence.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         print(usage(), end="")
@@ -45,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import tyro
 
     try:
-        command = import_module(f"commands.{verb}").command
+        command = import_module(f"commands.{verb.replace('-', '_')}").command
         config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
         return tyro.cli(command, prog=f"m4-balance {verb}", args=rest, config=config) or 0
     except InputError as error:

@@ -8,6 +8,7 @@ import polars as pl
 from m4.errors import InputError
 from m4.patterns import Patterns
 from m4.problem import Problem
+from m4.totals import Totals, measure
 
 BOUNDARY = 1e-6  # a cell at its tolerance is inside it, up to what a solver's gap leaves
 
@@ -25,10 +26,12 @@ class BiasTable:
         difference `association`; `examples` (observed and labelled, unweighted) and `kept`, the
         share of their weight that is left relative to the rate; `constrained`, `within`, `lost`
         (examples, but no weight left). A mean over nothing is null.
+    intersections : as `representation`, one row per pair of values with a joint target
     """
 
     representation: pl.DataFrame
     association: pl.DataFrame
+    intersections: pl.DataFrame
 
     @property
     def representation_bias(self) -> float:
@@ -44,7 +47,8 @@ class BiasTable:
     def all_within(self) -> bool:
         """Whether every constrained cell is inside its tolerance."""
         cells = self.association.filter("constrained")
-        return bool(self.representation["within"].all() and cells["within"].all())
+        parts = (self.representation, cells, self.intersections)
+        return all(bool(part["within"].all()) for part in parts)
 
     @property
     def lost_labels(self) -> tuple[str, ...]:
@@ -73,60 +77,78 @@ def bias_table(
 
     Raises `InputError` where weights or columns do not fit the data.
     """
-    problem.check(patterns)
-    share = patterns.share
-    if weights is not None and weights.shape != share.shape:
-        raise InputError(f"weights has shape {weights.shape}, but there are {len(share)} rows")
-    weighted = share if weights is None else share * weights
-    known = patterns.observed.astype(np.float64)
-    mass = known.T @ weighted
-    part = (known * patterns.s).T @ weighted
-    targets = np.asarray(problem.targets)
-    overall = _ratio(part, mass)
-    representation = pl.DataFrame(
-        {
-            "value": problem.values,
-            "target": targets,
-            "share": overall,
-            "bias": np.abs(overall - targets),
-            "examples": known.T @ patterns.counts,
-            "tolerance": np.full(len(targets), problem.eps_r),
-        }
-    ).with_columns(pl.col("share", "bias").fill_nan(None))
-    representation = representation.with_columns(
-        within=(pl.col("bias") <= problem.eps_r + BOUNDARY).fill_null(True)
+    if weights is not None and weights.shape != patterns.counts.shape:
+        raise InputError(
+            f"weights has shape {weights.shape}, but there are {len(patterns.counts)} rows"
+        )
+    plain = measure(problem, patterns)
+    return bias_of(
+        problem, plain, plain if weights is None else measure(problem, patterns, weights)
     )
-    return BiasTable(representation, _association(problem, patterns, weighted, mass, part))
 
 
-def _association(
-    problem: Problem,
-    patterns: Patterns,
-    weighted: np.ndarray,
-    mass: np.ndarray,
-    part: np.ndarray,
+def bias_of(problem: Problem, plain: Totals, weighted: Totals) -> BiasTable:
+    """Bias from totals of the data as it is, and of the same data under weights."""
+    m = len(problem.values)
+    pairs = problem.intersections
+    return BiasTable(
+        _overall(
+            problem.values, np.array(problem.targets), problem.eps_r, slice(0, m), plain, weighted
+        ),
+        _association(problem, plain, weighted),
+        _overall(
+            tuple(str(pair) for pair in pairs),
+            np.array([pair.target for pair in pairs]),
+            problem.eps_x,
+            slice(m, None),
+            plain,
+            weighted,
+        ),
+    )
+
+
+def _overall(
+    names: tuple[str, ...],
+    targets: np.ndarray,
+    tolerance: float,
+    features: slice,
+    plain: Totals,
+    weighted: Totals,
 ) -> pl.DataFrame:
+    share = _ratio(weighted.held[features, 0], weighted.known[features, 0])
+    frame = pl.DataFrame(
+        {
+            "value": names,
+            "target": targets,
+            "share": share,
+            "bias": np.abs(share - targets),
+            "examples": plain.known[features, 0],
+            "tolerance": np.full(len(targets), tolerance),
+        },
+        schema_overrides={"value": pl.String},
+    ).with_columns(pl.col("share", "bias").fill_nan(None))
+    return frame.with_columns(within=(pl.col("bias") <= tolerance + BOUNDARY).fill_null(True))
+
+
+def _association(problem: Problem, plain: Totals, weighted: Totals) -> pl.DataFrame:
     m, c = len(problem.values), len(problem.labels)
-    known = patterns.observed.astype(np.float64)
-    label_mass = (patterns.y.T @ (known * weighted[:, None])).T
-    label_part = (patterns.y.T @ (known * patterns.s * weighted[:, None])).T
-    before = (patterns.y.T @ (known * patterns.counts[:, None])).T
+    before = plain.known[:m, 1:]
+    mass, part = weighted.known[:m, :1], weighted.held[:m, :1]
+    label_mass, label_part = weighted.known[:m, 1:], weighted.held[:m, 1:]
     share = _ratio(label_part, label_mass)
-    given_value = _ratio(label_part, part[:, None])
-    given_other = _ratio(label_mass - label_part, (mass - part)[:, None])
+    given_value = _ratio(label_part, part)
+    given_other = _ratio(label_mass - label_part, mass - part)
     relative = problem.tolerance == "relative"
     targets = np.asarray(problem.targets)
     goals = np.asarray(problem.label_targets).reshape(m, c) if relative else targets[:, None]
     goals = np.broadcast_to(goals, (m, c))
     # What the constraint bounds: the gap itself, or the gap times the label's rate.
-    bounded = np.abs(
-        _ratio(label_part - goals * label_mass, label_mass if relative else mass[:, None])
-    )
+    bounded = np.abs(_ratio(label_part - goals * label_mass, label_mass if relative else mass))
     constrained = [
         not problem.leaves_out(value, label) for value in problem.values for label in problem.labels
     ]
-    rate = float(weighted.sum())
-    kept = _ratio(label_mass / rate if rate > 0 else label_mass, before / patterns.examples)
+    rate = weighted.weight
+    kept = _ratio(label_mass / rate if rate > 0 else label_mass, before / plain.examples)
     frame = pl.DataFrame(
         {
             "value": np.repeat(np.array(problem.values, dtype=object), c).tolist(),

@@ -92,12 +92,24 @@ class Attribute(Model):
         return self
 
 
+class Crossing(Model):
+    """Two attributes whose values are also balanced jointly: all pairs of a value of each.
+
+    `targets` overrides single shares, by the second attribute's value in the first's; a pair's
+    share is the product of its values' targets where it is left out.
+    """
+
+    attributes: tuple[Name, Name]
+    targets: dict[str, dict[str, Share]] = Field(default_factory=dict)
+
+
 class Tolerances(Model):
     """How far the balanced data may be from its targets (methods: eps_R, eps_D)."""
 
     mode: Literal["relative", "absolute"] = "relative"
     representation: float = Field(default=0.01, ge=0.0, allow_inf_nan=False)
     association: float = Field(default=0.01, ge=0.0, allow_inf_nan=False)
+    intersection: float = Field(default=0.01, ge=0.0, allow_inf_nan=False)
 
 
 class Catalogue(Model):
@@ -110,6 +122,7 @@ class Catalogue(Model):
     proxies: dict[Name, Concept] = Field(default_factory=dict)
     tolerances: Tolerances = Tolerances()
     leave_out: tuple[tuple[str, str], ...] = ()
+    intersections: tuple[Crossing, ...] = ()
 
     @model_validator(mode="after")
     def _names(self) -> "Catalogue":
@@ -129,6 +142,29 @@ class Catalogue(Model):
                         f"{label}: targets: no value {value!r}; known: {sorted(known)}"
                     )
         return self
+
+    @model_validator(mode="after")
+    def _crossings(self) -> "Catalogue":
+        pairs = [frozenset(crossing.attributes) for crossing in self.intersections]
+        for crossing, pair in zip(self.intersections, pairs, strict=True):
+            where = f"intersections: {' x '.join(crossing.attributes)}"
+            if len(pair) < 2 or not pair <= set(self.sensitive) or pairs.count(pair) > 1:
+                raise ValueError(f"{where} must name two sensitive attributes, once")
+            first, second = (self.sensitive[name].values for name in crossing.attributes)
+            for value, shares in crossing.targets.items():
+                unknown = ({value} - set(first)) | (set(shares) - set(second))
+                if unknown:
+                    raise ValueError(f"{where}: targets: no value {sorted(unknown)[0]!r}")
+        return self
+
+    def joint_targets(self) -> Iterator[tuple[str, str, float]]:
+        """Yield (value, value, target of their joint share) of all intersections."""
+        for crossing in self.intersections:
+            first, second = crossing.attributes
+            for one, mine in self.sensitive[first].values.items():
+                for other, its in self.sensitive[second].values.items():
+                    share = crossing.targets.get(one, {}).get(other, mine.target * its.target)
+                    yield f"{first}.{one}", f"{second}.{other}", share
 
     def each_value(self) -> Iterator[tuple[str, str, Value]]:
         """Yield (full name, attribute name, value), in the order of all arrays and columns."""

@@ -1,7 +1,7 @@
 """Patterns: what a solver needs to know of the data, whatever the number of examples."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -132,6 +132,16 @@ class Patterns:
         """Each row's share of all examples, so that E[x] is `share @ x`; (N,)."""
         return self.counts / self.counts.sum()
 
+    def rows(self, chosen: Any) -> "Patterns":
+        """Some of the rows: a slice, or an array of positions."""
+        return Patterns(
+            self.s[chosen],
+            self.observed[chosen],
+            self.y[chosen],
+            self.utility[chosen],
+            self.counts[chosen],
+        )
+
     def distinct(self) -> tuple["Patterns", np.ndarray]:
         """Join equal rows. Returns the distinct patterns, and each row's position among them.
 
@@ -158,14 +168,8 @@ class Patterns:
             np.array_equal(dense, dense[same]) and (self.y != self.y[same]).nnz == 0
         ):  # pragma: no cover - one chance in 2**64
             raise RuntimeError("two different patterns share a 128-bit signature")
-        joined = Patterns(
-            self.s[first],
-            self.observed[first],
-            self.y[first],
-            self.utility[first],
-            np.bincount(inverse, weights=self.counts, minlength=len(first)),
-        )
-        return joined, inverse
+        counts = np.bincount(inverse, weights=self.counts, minlength=len(first))
+        return replace(self.rows(first), counts=counts), inverse
 
 
 def _columns(array: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ from m4.catalogue import Model, explain
 from m4.certificate import Certificate
 from m4.errors import InputError
 from m4.patterns import Patterns
-from m4.problem import Moments, Problem
+from m4.problem import Problem
+from m4.totals import weights
 
 
 class BiasSummary(Model):
@@ -61,8 +62,8 @@ class Policy(Model):
 
     def weights(self, patterns: Patterns) -> np.ndarray:
         """Weights of any examples with the problem's columns, (N,)."""
-        moments = Moments.of(self.problem, patterns)
-        return moments.weights(self.dual_vector(), self.rate_dual)
+        self.problem.check(patterns)
+        return weights(self.problem, self.dual_vector(), self.rate_dual, patterns)
 
     def to_json(self) -> str:
         """As JSON; `load` gives back the same policy, to the last bit of every number."""

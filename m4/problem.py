@@ -1,43 +1,107 @@
-"""The balancing problem: targets, tolerances, rate and cap; its constraints on given data.
+"""The balancing problem: targets, tolerances, rate and cap, and the constraints they make.
 
-Alabdulmohsin et al., "CLIP the Bias" (ICLR 2024), with a mask for what is not observed and a
-tolerance relative to each label's own mass.
+Alabdulmohsin et al., "CLIP the Bias" (ICLR 2024), with a mask for what is not observed, a tolerance
+relative to each label's own mass, and intersections of values as a third kind of moment.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
-from scipy import sparse
 
 from m4.catalogue import Catalogue, Model, Share
 from m4.errors import InputError
 from m4.patterns import Patterns
 
 Tolerance = Literal["relative", "absolute"]
+Slack = Literal["l1", "l2"]
 
 
 class Constraint(Model):
-    """One two-sided moment constraint: a value's share, overall or among a label's examples."""
+    """One two-sided moment constraint.
+
+    A value's share, overall or among the examples of `label`; or the share of the examples that
+    show both `value` and `other`, an intersection.
+    """
 
     value: str
     label: str | None = None
+    other: str | None = None
 
     def __str__(self) -> str:
+        if self.other is not None:
+            return f"{self.value} x {self.other}"
         return self.value if self.label is None else f"{self.value} & {self.label}"
+
+
+class Intersection(Model):
+    """Two sensitive values whose joint share has a target of its own."""
+
+    first: str
+    second: str
+    target: Share
+
+    def __str__(self) -> str:
+        return f"{self.first} x {self.second}"
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where each constraint j finds its moment and mass in the totals of some data.
+
+    Totals are matrices held[f, r] = E[q o_f s_f y_r] and known[f, r] = E[q o_f y_r], with y_0 = 1.
+    A feature f is a sensitive value, or after the m values an intersection.
+
+    Attributes
+    ----------
+    feature, column : (J,) int, f and r of the moment held[f, r] - goal * known[f, r]
+    goal : (J,) its target share
+    eps : (J,) tolerance, of the mass known[f, mass_column]
+    mass_column : (J,) int, r for relative tolerances, 0 where all examples count
+    shape : (features, 1 + labels)
+    """
+
+    feature: np.ndarray
+    column: np.ndarray
+    goal: np.ndarray
+    eps: np.ndarray
+    mass_column: np.ndarray
+    shape: tuple[int, int]
+
+    def moment(self, held: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """E[q z_j] from totals, (J,)."""
+        cell = (self.feature, self.column)
+        return held[cell] - self.goal * known[cell]
+
+    def mass(self, known: np.ndarray) -> np.ndarray:
+        """E[q t_j] from totals, (J,)."""
+        return known[self.feature, self.mass_column]
+
+    def factors(self, duals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Matrices A and B, both of `shape`, that make the slope of an example
+
+        sum_j v_j z_j - eps_j t_j |v_j|  =  sum_fr o_f y_r (s_f A_fr - B_fr).
+        """
+        held, known = np.zeros(self.shape), np.zeros(self.shape)
+        np.add.at(held, (self.feature, self.column), duals)
+        np.add.at(known, (self.feature, self.column), self.goal * duals)
+        np.add.at(known, (self.feature, self.mass_column), self.eps * np.abs(duals))
+        return held, known
 
 
 class Problem(Model):
     """What is asked for, without the data.
 
-        minimise    1/2 E[(eta u - q)^2] + penalty * (sum of slacks)     over 0 <= q <= cap
+        minimise    1/2 E[(eta u - q)^2] + price of the slacks           over 0 <= q <= cap
         subject to  E[q] = eta
                     |E[q o_k (s_k - pi_k)]|      <= eps_r E[q o_k]     + slack
                     |E[q o_k (s_k - pi_kr) y_r]| <= eps_d E[q o_k y_r] + slack     "relative"
                     |E[q o_k (s_k - pi_k) y_r]|  <= eps_d E[q o_k]     + slack     "absolute"
+                    |E[q o_k o_l (s_k s_l - pi_kl)]| <= eps_x E[q o_k o_l] + slack
 
     Attributes
     ----------
@@ -45,9 +109,13 @@ class Problem(Model):
     targets : pi_k, m shares
     label_targets : pi_kr, m rows of c shares; other than pi_k for the relative tolerance only
     left_out : pairs (value, label) without a constraint
+    intersections : pairs of values with a target for their joint share
+    eps_r, eps_d, eps_x : tolerances of representation, association and intersections
     eta : rate E[q] that is kept
     cap : largest weight Q; 1 makes q a probability of keeping
     penalty : price V of a violation; None, or infinity, for hard constraints
+    slack : "l1" prices slacks at V * sum(slack), which leaves few violations; "l2" at
+        V/2 * sum(slack^2), which spreads what cannot be avoided
     """
 
     values: tuple[str, ...]
@@ -55,12 +123,15 @@ class Problem(Model):
     targets: tuple[Share, ...]
     label_targets: tuple[tuple[Share, ...], ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    intersections: tuple[Intersection, ...] = ()
     eps_r: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     eps_d: float = Field(default=0.01, ge=0, allow_inf_nan=False)
+    eps_x: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     tolerance: Tolerance = "relative"
     eta: float = Field(default=0.9, gt=0)
     cap: float = Field(default=1.0, gt=0)
     penalty: float | None = Field(default=None, gt=0)
+    slack: Slack = "l1"
 
     @field_validator("penalty")
     @classmethod
@@ -72,13 +143,17 @@ class Problem(Model):
         m, c = len(self.values), len(self.labels)
         if len(self.targets) != m or [len(row) for row in self.label_targets] != [c] * m:
             raise ValueError(f"targets do not match {m} values and {c} labels")
-        for names in (self.values, self.labels):
+        joint = tuple(str(pair) for pair in self.intersections)
+        for names in (self.values, self.labels, joint):
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
                 raise ValueError(f"{twice!r} is there twice; give each column its own name")
         for value, label in self.left_out:
             if value not in self.values or label not in self.labels:
                 raise ValueError(f"left_out: the problem has no pair {value!r}, {label!r}")
+        for pair in self.intersections:
+            if pair.first == pair.second or not {pair.first, pair.second} <= set(self.values):
+                raise ValueError(f"intersections: {str(pair)!r} is not a pair of two values")
         same = all(
             set(row) <= {share} for share, row in zip(self.targets, self.label_targets, strict=True)
         )
@@ -87,6 +162,8 @@ class Problem(Model):
                 "targets of single labels have no effect on an absolute tolerance; leave them out, "
                 "or make the tolerance relative"
             )
+        if self.slack == "l2" and self.penalty is None:
+            raise ValueError("slack l2 has no effect on hard constraints; give a finite penalty")
         if self.eta > self.cap:
             raise ValueError(
                 f"the rate eta {self.eta:g} is above the cap {self.cap:g}; lower eta or raise cap"
@@ -103,6 +180,7 @@ class Problem(Model):
         eta: float,
         cap: float = 1.0,
         penalty: float | None = None,
+        slack: Slack = "l1",
     ) -> "Problem":
         """The problem that a catalogue states, at a rate, a cap and a price of violations."""
         return cls(
@@ -111,16 +189,34 @@ class Problem(Model):
             targets=tuple(catalogue.targets.tolist()),
             label_targets=tuple(map(tuple, catalogue.label_targets.tolist())),
             left_out=catalogue.leave_out,
+            intersections=tuple(
+                Intersection(first=first, second=second, target=share)
+                for first, second, share in catalogue.joint_targets()
+            ),
             eps_r=catalogue.tolerances.representation,
             eps_d=catalogue.tolerances.association,
+            eps_x=catalogue.tolerances.intersection,
             tolerance=catalogue.tolerances.mode,
             eta=eta,
             cap=cap,
             penalty=penalty,
+            slack=slack,
         )
 
+    def model_copy(
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> "Problem":
+        """A changed copy: validated like any other, with constraints compiled anew."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_validate(fields | dict(update or {}))
+
+    @property
+    def price(self) -> float:
+        """The penalty V, infinite for hard constraints."""
+        return math.inf if self.penalty is None else self.penalty
+
     def constraints(self) -> tuple[Constraint, ...]:
-        """All J constraints: first order by value, then second order by value and label."""
+        """All J constraints: values, then values with labels, then intersections."""
         first = [Constraint(value=value) for value in self.values]
         second = [
             Constraint(value=value, label=label)
@@ -128,7 +224,45 @@ class Problem(Model):
             for label in self.labels
             if not self.leaves_out(value, label)
         ]
-        return (*first, *second)
+        third = [Constraint(value=pair.first, other=pair.second) for pair in self.intersections]
+        return (*first, *second, *third)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The constraints as positions in totals, in the order of `constraints`."""
+        m, c, crossed = len(self.values), len(self.labels), len(self.intersections)
+        pairs = [
+            (k, 1 + r)
+            for k, value in enumerate(self.values)
+            for r, label in enumerate(self.labels)
+            if not self.leaves_out(value, label)
+        ]
+        cells = np.array(
+            [*((k, 0) for k in range(m)), *pairs, *((m + x, 0) for x in range(crossed))]
+        )
+        feature, column = cells[:, 0], cells[:, 1]
+        relative = self.tolerance == "relative"
+        goals = [self.label_targets[k][r - 1] if relative else self.targets[k] for k, r in pairs]
+        return Layout(
+            feature,
+            column,
+            np.array([*self.targets, *goals, *(pair.target for pair in self.intersections)]),
+            np.repeat([self.eps_r, self.eps_d, self.eps_x], [m, len(pairs), crossed]),
+            column if relative else np.zeros_like(column),
+            (m + crossed, 1 + c),
+        )
+
+    def joint(self, s: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """s_k s_l and o_k o_l of the intersections, both (N, intersections)."""
+        first = [self.values.index(pair.first) for pair in self.intersections]
+        second = [self.values.index(pair.second) for pair in self.intersections]
+        return s[:, first] * s[:, second], observed[:, first] & observed[:, second]
+
+    def features(self, s: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """o_f s_f and o_f of all features (values, then intersections), as float64."""
+        joint_s, joint_known = self.joint(s, observed)
+        known = np.hstack([observed, joint_known]).astype(np.float64)
+        return known * np.hstack([s, joint_s]), known
 
     def leaves_out(self, value: str, label: str) -> bool:
         """Whether the pair has no constraint, on purpose."""
@@ -147,109 +281,3 @@ class Problem(Model):
                 f"the data has {given[0]} sensitive values and {given[1]} labels, the problem "
                 f"{wanted[0]} and {wanted[1]}; use the annotations of the same catalogue"
             )
-
-
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """The constraints of a problem on given data: E[q z_j] within +-eps_j E[q t_j].
-
-    Attributes
-    ----------
-    z : (N, J) CSR, the moments
-    mass : (N, L) CSR, the distinct tolerance masses t
-    mass_of : (J,) int, the column of `mass` that belongs to constraint j
-    eps : (J,) tolerances
-    share : (N,) each row's share of all examples
-    preferred : (N,) eta u, the weight a row would have without constraints
-    eta, cap, penalty : as in the problem; penalty is infinite for hard constraints
-    """
-
-    z: sparse.csr_array
-    mass: sparse.csr_array
-    mass_of: np.ndarray
-    eps: np.ndarray
-    share: np.ndarray
-    preferred: np.ndarray
-    eta: float
-    cap: float
-    penalty: float
-
-    @classmethod
-    def of(cls, problem: Problem, patterns: Patterns) -> "Moments":
-        """Compile the constraints of a problem for some data. Only non-zeros are stored."""
-        problem.check(patterns)
-        m = len(problem.values)
-        known = patterns.observed.astype(np.float64)
-        targets = np.asarray(problem.targets)
-        z = [sparse.csr_array(known * (patterns.s - targets))]
-        mass = [sparse.csr_array(known)]
-        owners = []  # the value of each second-order constraint
-        for k, value in enumerate(problem.values):
-            kept = [
-                r for r, label in enumerate(problem.labels) if not problem.leaves_out(value, label)
-            ]
-            if not kept:
-                continue
-            among = sparse.csr_array(patterns.y[:, kept].multiply(known[:, [k]]))
-            if problem.tolerance == "relative":
-                goals = np.asarray(problem.label_targets[k])[kept]
-                mass.append(among)
-            else:
-                goals = np.full(len(kept), targets[k])
-            owners += [k] * len(kept)
-            z.append(among.multiply(patterns.s[:, [k]]) - among @ sparse.diags_array(goals))
-        moments = sparse.csr_array(sparse.hstack(z, format="csr"))
-        eps = np.full(moments.shape[1], problem.eps_d)
-        eps[:m] = problem.eps_r
-        # A relative tolerance has a mass of its own per constraint, an absolute one its value's.
-        relative = problem.tolerance == "relative"
-        mass_of = np.arange(len(eps)) if relative else np.array([*range(m), *owners])
-        return cls(
-            moments,
-            sparse.csr_array(sparse.hstack(mass, format="csr")),
-            mass_of,
-            eps,
-            patterns.share,
-            problem.eta * patterns.utility,
-            problem.eta,
-            problem.cap,
-            math.inf if problem.penalty is None else problem.penalty,
-        )
-
-    def slope(self, duals: np.ndarray) -> np.ndarray:
-        """v . z - sum_j eps_j t_j |v_j| for signed multipliers v of shape (J,); (N,)."""
-        widths = np.bincount(self.mass_of, self.eps * np.abs(duals), self.mass.shape[1])
-        return self.z @ duals - self.mass @ widths
-
-    def allowed(self) -> sparse.csr_array:
-        """The tolerances eps_j t_j of every row, (N, J) CSR."""
-        belongs = sparse.csr_array(
-            (self.eps, (self.mass_of, np.arange(len(self.eps)))),
-            shape=(self.mass.shape[1], len(self.eps)),
-        )
-        return sparse.csr_array(self.mass @ belongs)
-
-    def expected(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(E[q z_j], E[q t_j]) for weights q of shape (N,); both (J,)."""
-        weighted = self.share * weights
-        return self.z.T @ weighted, (self.mass.T @ weighted)[self.mass_of]
-
-    def violation(self, weights: np.ndarray) -> np.ndarray:
-        """How far each constraint is exceeded, max(|E[q z_j]| - eps_j E[q t_j], 0); (J,)."""
-        moment, mass = self.expected(weights)
-        return np.maximum(np.abs(moment) - self.eps * mass, 0.0)
-
-    def weights(self, duals: np.ndarray, rate_dual: float) -> np.ndarray:
-        """q*(v, mu) = clip(eta u - slope(v) - mu, 0, cap), (N,)."""
-        return np.clip(self.preferred - self.slope(duals) - rate_dual, 0.0, self.cap)
-
-    def objective(self, weights: np.ndarray) -> float:
-        """1/2 E[(eta u - q)^2]."""
-        return float(0.5 * self.share @ (self.preferred - weights) ** 2)
-
-    def dual_value(self, duals: np.ndarray, rate_dual: float) -> float:
-        """g(v, mu), a lower bound of the optimum for any |v| <= penalty and any mu."""
-        slope = self.slope(duals)
-        best = np.clip(self.preferred - slope - rate_dual, 0.0, self.cap)
-        inner = 0.5 * (self.preferred - best) ** 2 + (slope + rate_dual) * best
-        return float(self.share @ inner) - rate_dual * self.eta

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from m4.errors import InputError
-from m4.problem import Moments
+from m4.moments import Moments
 
 # Tighter than the defaults, so that the certificate's relative gap stays below 1e-6.
 ACCURACY: dict[str, dict[str, Any]] = {
@@ -62,7 +62,11 @@ def solve_with_cvxpy(moments: Moments, *, solver: str | None = None) -> Duals:
     bounds = [x >= 0, x <= root * moments.cap]
     if not math.isinf(moments.penalty):
         slack = cp.Variable(constraints, nonneg=True)
-        objective += math.sqrt(rows) * moments.penalty * cp.sum(slack)
+        # Slacks are in units of sqrt(N) and the objective of N.
+        if moments.slack == "l2":
+            objective += 0.5 * moments.penalty * cp.sum_squares(slack)
+        else:
+            objective += math.sqrt(rows) * moments.penalty * cp.sum(slack)
     above = moment @ x - allowed @ x <= slack
     below = -(moment @ x) - allowed @ x <= slack
     rate = (root @ x) / math.sqrt(rows) == math.sqrt(rows) * moments.eta
@@ -75,6 +79,6 @@ def solve_with_cvxpy(moments: Moments, *, solver: str | None = None) -> Duals:
         raise NoSolution(problem.status)
     scale = math.sqrt(rows)
     signed = (np.asarray(above.dual_value) - np.asarray(below.dual_value)) / scale
-    if not math.isinf(moments.penalty):
+    if moments.slack == "l1" and not math.isinf(moments.penalty):
         signed = np.clip(signed, -moments.penalty, moments.penalty)
     return Duals(signed, float(rate.dual_value) / scale)

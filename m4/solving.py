@@ -1,37 +1,75 @@
 """Solve for sampling weights: from patterns with a problem, or from plain arrays."""
 
 import math
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
+import polars as pl
 from pydantic import ValidationError
 
-from m4.bias import BiasTable, bias_table
+from m4.bias import BiasTable, bias_of
+from m4.buckets import Buckets, attribute_patterns
 from m4.catalogue import explain
 from m4.certificate import Certificate, certify, repair_rate
-from m4.diagnostics import effective_sample_size
+from m4.dual import Dual, SparseDual, TableDual
 from m4.errors import InputError
 from m4.feasibility import explain_infeasible
+from m4.full_passes import SampleDual
+from m4.moments import Moments
+from m4.optimum import maximise
 from m4.patterns import Patterns
 from m4.policy import BiasSummary, Policy
-from m4.problem import Moments, Problem, Tolerance
-from m4.reference import Duals, NoSolution, solve_with_cvxpy
+from m4.problem import Problem, Slack, Tolerance
+from m4.reference import NoSolution, solve_with_cvxpy
+from m4.totals import Totals, measure
+from m4.totals import weights as weights_of
 
-Method = Literal["auto", "cvxpy", "streaming"]
+Method = Literal["auto", "dual", "cvxpy", "streaming"]
+
+REQUIRED_ACCURACY = 1e-6  # relative gap above which a solution is not handed out
+LARGEST_TABLE = 1_000_000  # numbers per attribute pattern and label, if that is more than the data
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Weights of the given rows, (N,), with the policy that gives them and what it achieves."""
+    """Weights of the given rows, (N,), with the policy that gives them and what it achieves.
+
+    `counts`, (N,), are the examples that each row stands for. `passes` counts the passes over the
+    patterns that the solver made, 0 for cvxpy.
+    """
 
     weights: np.ndarray
+    counts: np.ndarray
     policy: Policy
     certificate: Certificate
     before: BiasTable
     after: BiasTable
     effective_sample_size: float
+    totals: Totals
+    passes: int
+
+    def violated(self, least: float = 1e-9) -> pl.DataFrame:
+        """What stayed violated by more than `least`: constraint, multiplier, violation, mass.
+
+        `violation` is |E[q z]| - eps E[q t] and `excess` the same over E[q t], a share; largest
+        first. Empty for hard constraints.
+        """
+        layout = self.policy.problem.layout
+        violation, mass = self.totals.violation(layout), self.totals.mass(layout)
+        excess = np.divide(violation, mass, out=np.zeros_like(mass), where=mass > 0)
+        frame = pl.DataFrame(
+            {
+                "constraint": [str(name) for name in self.policy.problem.constraints()],
+                "multiplier": self.policy.dual_vector(),
+                "violation": violation,
+                "excess": excess,
+            },
+            schema_overrides={"constraint": pl.String},
+        )
+        return frame.filter(pl.col("violation") > least).sort("violation", descending=True)
 
 
 def solve(
@@ -42,16 +80,18 @@ def solve(
     solver: str | None = None,
     passes: int | None = None,
     seed: int | None = None,
+    start: Policy | None = None,
     catalogue: str = "",
 ) -> Solution:
     """Solve a balancing problem on patterns or examples; equal rows are joined first.
 
     Parameters
     ----------
-    method : "cvxpy" for the exact optimum, "streaming" for the published per-example algorithm,
-        "auto" for the exact one
+    method : "dual" for the exact optimum by the fast path, "cvxpy" for the same by a general
+        solver, "streaming" for the published per-example algorithm; "auto" for the fast path
     solver : the solver that cvxpy calls, CLARABEL where left out
     passes, seed : of the streaming method; 5 and 0 where left out
+    start : a policy of a similar problem, for the fast path to start from
     catalogue : digest of the catalogue that the data was annotated with
 
     Raises `InfeasibleError` where hard constraints cannot be met, with the largest feasible rate
@@ -59,70 +99,162 @@ def solve(
     violations that its certificate shows. Raises `InputError` for an option without effect.
     """
     problem.check(patterns)
-    if method not in ("auto", "cvxpy", "streaming"):
-        raise InputError(f"method {method!r} is not one of auto, cvxpy, streaming")
-    streaming = method == "streaming"
+    if method not in ("auto", "dual", "cvxpy", "streaming"):
+        raise InputError(f"method {method!r} is not one of auto, dual, cvxpy, streaming")
+    fast = method in ("auto", "dual")
     for option, given, wrong in (
-        ("solver", solver, streaming),
-        ("passes", passes, not streaming),
-        ("seed", seed, not streaming),
+        ("solver", solver, method != "cvxpy"),
+        ("passes", passes, method != "streaming"),
+        ("seed", seed, method != "streaming"),
+        ("start", start and start.method, not fast),
     ):
         if given is not None and wrong:
             raise InputError(f"{option} {given!r} has no effect with method {method}; leave it out")
     joined, inverse = patterns.distinct()
-    moments = Moments.of(problem, joined)
-    if streaming:
-        from m4.streaming import solve_by_streaming  # numba takes a second to import
+    looked = 0
+    if method == "streaming":
+        from m4.streaming import solve_by_streaming
 
+        looked = 5 if passes is None else passes
+        moments = Moments.of(problem, joined)
         duals = solve_by_streaming(
-            moments,
-            joined.counts,
-            passes=5 if passes is None else passes,
-            seed=seed or 0,
-        )
+            moments, joined.counts, passes=looked, seed=seed or 0
+        ).constraints
+    elif method == "cvxpy":
+        duals = _solve_by_cvxpy(problem, joined, solver)
     else:
-        duals = _solve_exactly(problem, joined, moments, solver)
-    rate_dual = repair_rate(moments, duals.constraints)
-    weights = moments.weights(duals.constraints, rate_dual)
-    certificate = certify(moments, duals.constraints, rate_dual)
-    before, after = bias_table(problem, joined), bias_table(problem, joined, weights)
-    size = effective_sample_size(weights, joined.counts)
-    named = zip(problem.constraints(), duals.constraints.tolist(), strict=True)
-    policy = Policy(
+        duals, looked = _solve_by_dual(problem, joined, start)
+    rate_dual = repair_rate(problem, duals, joined)
+    weights = weights_of(problem, duals, rate_dual, joined)
+    plain, totals = measure(problem, joined), measure(problem, joined, weights)
+    name = "dual" if fast else method
+    policy = make_policy(
+        problem,
+        duals,
+        rate_dual,
+        plain,
+        totals,
+        method=f"cvxpy/{(solver or 'clarabel').lower()}" if method == "cvxpy" else name,
+        catalogue=catalogue,
+    )
+    return make_solution(policy, weights[inverse], patterns.counts, plain, totals, looked)
+
+
+def make_solution(
+    policy: Policy,
+    weights: np.ndarray,
+    counts: np.ndarray,
+    plain: Totals,
+    totals: Totals,
+    passes: int,
+) -> Solution:
+    """A policy with what it does to the data, from totals as it is and under the weights."""
+    return Solution(
+        weights,
+        counts,
+        policy,
+        policy.certificate,
+        bias_of(policy.problem, plain, plain),
+        bias_of(policy.problem, plain, totals),
+        totals.effective_sample_size,
+        totals,
+        passes,
+    )
+
+
+def make_policy(
+    problem: Problem,
+    duals: np.ndarray,
+    rate_dual: float,
+    plain: Totals,
+    totals: Totals,
+    *,
+    method: str,
+    catalogue: str = "",
+) -> Policy:
+    """The policy of multipliers, certified by totals of the data as it is and under its weights."""
+    named = zip(problem.constraints(), duals.tolist(), strict=True)
+    return Policy(
         problem=problem,
         duals={str(name): value for name, value in named if value != 0.0},
         rate_dual=rate_dual,
-        certificate=certificate,
-        before=_summary(before),
-        after=_summary(after),
-        effective_sample_size=size,
-        examples=joined.examples,
+        certificate=certify(problem, duals, rate_dual, totals),
+        before=summary_of(bias_of(problem, plain, plain)),
+        after=summary_of(bias_of(problem, plain, totals)),
+        effective_sample_size=totals.effective_sample_size,
+        examples=totals.examples,
         catalogue=catalogue,
-        method=method if streaming else f"cvxpy/{(solver or 'clarabel').lower()}",
+        method=method,
         versions={name: version(name) for name in ("m4-balance", "numpy", "scipy", "cvxpy")},
     )
-    return Solution(weights[inverse], policy, certificate, before, after, size)
 
 
-def _summary(table: BiasTable) -> BiasSummary:
+def summary_of(table: BiasTable) -> BiasSummary:
+    """The two maxima of a bias table."""
     return BiasSummary(
         representation_bias=table.representation_bias, association_bias=table.association_bias
     )
 
 
-def _solve_exactly(
-    problem: Problem, patterns: Patterns, moments: Moments, solver: str | None
-) -> Duals:
+def dual_of(problem: Problem, patterns: Patterns) -> Dual:
+    """The dual function of a problem on some data, in the form that suits the data."""
+    return duals_over(problem, patterns)(problem, None, None)
+
+
+def duals_over(problem: Problem, patterns: Patterns) -> SampleDual:
+    """Makes dual functions of problems on the same data, which is laid out once.
+
+    Tables of slopes by attribute pattern and label where they are small; row by row where
+    probabilities make nearly every attribute pattern its own.
+    """
+    groups = len(attribute_patterns(patterns)[0])
+    size = groups * problem.layout.shape[1]
+    if size > max(LARGEST_TABLE, len(patterns.counts) + patterns.y.nnz):
+        return lambda problem, tilt, anchor: SparseDual(
+            problem, Moments.of(problem, patterns), tilt=tilt, anchor=anchor
+        )
+    buckets, threads = Buckets.of(patterns), processors()
+    return lambda problem, tilt, anchor: TableDual(
+        problem, buckets, threads=threads, tilt=tilt, anchor=anchor
+    )
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _solve_by_dual(
+    problem: Problem, patterns: Patterns, start: Policy | None
+) -> tuple[np.ndarray, int]:
+    if start is not None and start.problem.constraints() != problem.constraints():
+        raise InputError("start is a policy of other constraints; solve without it")
+    first = None if start is None else (start.dual_vector(), start.rate_dual)
+    optimum = maximise(dual_of(problem, patterns), start=first)
+    point = optimum.point
+    if optimum.infeasible or point.relative_gap > REQUIRED_ACCURACY:
+        _complain(problem, patterns, f"a relative gap of {point.relative_gap:.1e}")
+    return point.duals, optimum.passes
+
+
+def _solve_by_cvxpy(problem: Problem, patterns: Patterns, solver: str | None) -> np.ndarray:
     try:
-        return solve_with_cvxpy(moments, solver=solver)
+        return solve_with_cvxpy(Moments.of(problem, patterns), solver=solver).constraints
     except NoSolution as failure:
-        infeasible = explain_infeasible(problem, patterns) if math.isinf(moments.penalty) else None
-        if infeasible is not None:
-            raise infeasible from None
-        raise InputError(
-            f"solver {solver or 'CLARABEL'} ended with `{failure}` although the rate "
-            f"{problem.eta:g} is feasible; try another solver, or a slightly larger tolerance"
-        ) from None
+        _complain(problem, patterns, f"`{failure}` of {solver or 'CLARABEL'}")
+
+
+def _complain(problem: Problem, patterns: Patterns, ending: str) -> NoReturn:
+    """Say why there is no solution: infeasible constraints, or the solver itself."""
+    hard = math.isinf(problem.price)
+    infeasible = explain_infeasible(problem, patterns) if hard else None
+    if infeasible is not None:
+        raise infeasible from None
+    raise InputError(
+        f"solving ended with {ending} although the rate {problem.eta:g} is "
+        + ("feasible, if only just; " if hard else "always feasible; ")
+        + "lower the rate a little, raise a tolerance, or try method cvxpy"
+    ) from None
 
 
 def solve_weights(
@@ -139,6 +271,7 @@ def solve_weights(
     eps_d: float = 0.01,
     tolerance: Tolerance = "relative",
     penalty: float | None = None,
+    slack: Slack = "l1",
     method: Method = "auto",
 ) -> Solution:
     """Sampling weights that match first- and second-order moments, from plain arrays.
@@ -156,8 +289,9 @@ def solve_weights(
     cap : largest weight; 1 makes the weights probabilities of keeping
     eps_r, eps_d : tolerances of representation and of association
     tolerance : "relative" to each label's own mass, or "absolute" as published
-    penalty : price of a violation; None for hard constraints
-    method : "auto", "cvxpy" or "streaming"
+    penalty, slack : price of a violation, of it ("l1") or its square ("l2"); None for hard
+        constraints
+    method : "auto", "dual", "cvxpy" or "streaming"
 
     Returns a `Solution`. Raises `InputError` for arrays that do not fit together and
     `InfeasibleError` where hard constraints cannot be met.
@@ -179,6 +313,7 @@ def solve_weights(
             eta=eta,
             cap=cap,
             penalty=penalty,
+            slack=slack,
         )
     except ValidationError as error:
         raise InputError(explain(error)) from None

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from m4.errors import InputError
-from m4.problem import Moments
+from m4.moments import Moments
 from m4.reference import Duals
 
 

@@ -14,6 +14,9 @@ _HOMES = {
     "read_patterns": "pipelines.counting",
     "SolveSettings": "pipelines.settings",
     "solve": "pipelines.stages",
+    "VerifyPolicySettings": "pipelines.settings",
+    "verify_policy": "pipelines.stages",
+    "Verification": "pipelines.verification",
     "Lexicon": "pipelines.lexicon",
     "read_run": "pipelines.record",
     "StageRecord": "pipelines.record",
@@ -26,6 +29,7 @@ _HOMES = {
     "AnnotateShards": "pipelines.transforms",
     "ApplyPolicy": "pipelines.transforms",
     "CountPatterns": "pipelines.transforms",
+    "MeasurePolicy": "pipelines.transforms",
 }
 __all__ = sorted(_HOMES)
 

@@ -1,62 +1,182 @@
-"""Count: distinct patterns of the annotations, all that a solver needs."""
+"""Count: distinct patterns of the annotations, all that a solver needs.
 
-from collections.abc import Iterable, Sequence
+A pattern is what a row's weight may depend on, in one form only: sensitive values as float32 (no
+NaN, no negative zero), ids of labels in ascending order, utility in steps of `UTILITY_STEP`. A row
+on which no sensitive value is known enters no constraint (each is masked by what is observed), so
+its weight does not depend on its labels, and its pattern has none.
+"""
 
-import polars as pl
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from m4.catalogue import Catalogue
 from m4.errors import InputError
 from m4.patterns import Patterns
+from m4.sampling import uniform_draws
 from pipelines import storage
-from pipelines.tables import check_digest, read_table, to_frame, to_patterns
+from pipelines.signatures import ragged, signatures
+from pipelines.tables import check_digest, read_table, round_utility, to_patterns
+
+SAMPLE_SEED = 0x4D34  # of the hashes that choose a sample; not one that a person would draw with
+GROUP_ROWS = 1 << 18  # rows in a row group of a table of patterns, and in memory when it is written
 
 
-def pattern_columns(catalogue: Catalogue) -> list[str]:
-    """The columns that make a pattern."""
-    return [*catalogue.value_names, "labels", "utility"]
+def pattern_schema(catalogue: Catalogue) -> pa.Schema:
+    """Columns of a table of patterns: those that make a pattern, and `count`."""
+    return pa.schema(
+        [
+            *(pa.field(name, pa.float32()) for name in catalogue.value_names),
+            pa.field("labels", pa.list_(pa.int32()), nullable=False),
+            pa.field("utility", pa.float32(), nullable=False),
+            pa.field("count", pa.int64(), nullable=False),
+        ],
+        metadata={"catalogue": catalogue.digest},
+    )
 
 
 def shard_patterns(
-    annotations: str, stem: str, columns: Sequence[str], manifest: str | None = None
-) -> pl.DataFrame:
+    annotations: str,
+    stem: str,
+    catalogue: Catalogue,
+    manifest: str | None = None,
+    share: float = 1.0,
+) -> pa.Table:
     """Distinct patterns of one shard with their counts; examples, or copies that a manifest drew.
 
-    Raises `InputError` where the manifest lists other samples than the annotations.
+    The rows are in the order of their signatures, as `merge_patterns` gives them.
+
+    Parameters
+    ----------
+    share : below 1, only this share of the examples: those with the smallest hashes of their uids
+
+    Raises `InputError` where the manifest lists other samples than the annotations, and where an
+    annotation is not what its column may hold.
     """
-    table = read_table(annotations, stem, ["uid", *columns])
-    frame = to_frame(table)
-    if manifest is None:
-        frame = frame.with_columns(count=pl.lit(1, pl.Int64))
+    columns = [*catalogue.value_names, "labels", "utility"]
+    if manifest is None and share < 1.0:
+        table = read_table(annotations, stem, ["uid", *columns])
+        draws = uniform_draws(table["uid"].to_pylist(), seed=SAMPLE_SEED)
+        table = table.filter(pa.array(draws < share)).drop_columns("uid")
+        counts = np.ones(len(table), dtype=np.int64)
+    elif manifest is None:
+        table = read_table(annotations, stem, columns)
+        counts = np.ones(len(table), dtype=np.int64)
     else:
+        table = read_table(annotations, stem, ["uid", *columns])
         drawn = read_table(manifest, stem, ["uid", "copies"])
         if drawn["uid"] != table["uid"]:
             raise InputError(
                 f"{manifest}/{stem}.parquet lists other samples than the annotations of the same "
                 "shard; run apply again"
             )
-        copies = pl.from_arrow(drawn["copies"])
-        assert isinstance(copies, pl.Series)
-        frame = frame.with_columns(count=copies.cast(pl.Int64)).filter(pl.col("count") > 0)
-    return merge_patterns([frame.select([*columns, "count"])])
+        counts = drawn["copies"].to_numpy().astype(np.int64)
+    try:
+        rows = _in_one_form(table, counts, catalogue)
+    except InputError as error:
+        path = storage.join(annotations, f"{stem}.parquet")
+        raise InputError(f"{path}: {error}; run annotate again") from None
+    return merge_patterns([rows if manifest is None else rows.filter(pa.array(counts > 0))])
 
 
-def merge_patterns(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """Join tables of patterns, adding counts; the order of rows depends on content alone."""
-    joined = pl.concat(list(frames))
-    keys = [name for name in joined.columns if name != "count"]
-    order = [pl.col(name) for name in keys if name != "labels"]
-    labels = pl.col("labels").cast(pl.List(pl.String)).list.join(" ")
-    return joined.group_by(keys).agg(pl.col("count").sum()).sort([*order, labels])
+def merge_patterns(tables: Sequence[pa.Table]) -> pa.Table:
+    """Join tables of patterns, adding counts; rows in ascending order of their signatures.
+
+    Associative and commutative: the result depends on the patterns and their counts alone. Rows
+    are found by signature and then compared in full, so that no two different ones are joined.
+    """
+    table = pa.concat_tables(tables).combine_chunks()
+    if not len(table):
+        return table
+    words = signatures(table)
+    order = _order(words)
+    new = np.ones(len(table), dtype=bool)
+    new[1:] = (words[:, order[1:]] != words[:, order[:-1]]).any(axis=0)
+    starts = np.flatnonzero(new)
+    first = order[starts]
+    again, same = order[~new], first[np.cumsum(new) - 1][~new]
+    counts = table["count"].to_numpy()
+    table = table.drop_columns("count")
+    if not table.take(again).equals(table.take(same)):  # one chance in 2**64
+        raise RuntimeError("two different patterns share a 128-bit signature")
+    total = pa.array(np.add.reduceat(counts[order], starts))
+    return table.take(first).append_column(pa.field("count", pa.int64(), nullable=False), total)
 
 
-def write_patterns(path: str, frame: pl.DataFrame, catalogue: str) -> None:
-    """Write a table of patterns, with the digest of its catalogue."""
-    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    table = table.replace_schema_metadata({"catalogue": catalogue})
-    with storage.atomic_output(path) as stream:
-        pq.write_table(table, stream, compression="zstd")
+def _order(words: np.ndarray) -> np.ndarray:
+    """Positions in ascending order of (first word, second word).
+
+    Numpy sorts one word eight times as fast as two, and two patterns seldom share the first.
+    """
+    order = np.argsort(words[0])
+    tied = words[0, order[1:]] == words[0, order[:-1]]
+    if (tied & (words[1, order[1:]] != words[1, order[:-1]])).any():
+        return np.lexsort((words[1], words[0]))
+    return order
+
+
+def _in_one_form(table: pa.Table, counts: np.ndarray, catalogue: Catalogue) -> pa.Table:
+    """Annotations as patterns, a row each. Raises `InputError` for what cannot be counted."""
+    columns = []
+    observed = np.zeros(len(table), dtype=bool)
+    for name in catalogue.value_names:
+        numbers = table[name].cast(pa.float32()).to_numpy() + np.float32(0)  # no negative zero
+        unknown = np.isnan(numbers)
+        bad = ~unknown & ~((numbers >= 0) & (numbers <= 1))
+        if bad.any():
+            raise InputError(f"{name} holds {numbers[bad][0]}, outside [0, 1]")
+        observed |= ~unknown
+        columns.append(pa.array(numbers, mask=unknown))
+    columns.append(_labels(table["labels"], observed, len(catalogue.label_names)))
+    columns.append(pa.array(round_utility(table["utility"].to_numpy()), pa.float32()))
+    return pa.Table.from_arrays([*columns, pa.array(counts)], schema=pattern_schema(catalogue))
+
+
+def _labels(column: pa.ChunkedArray, observed: np.ndarray, known: int) -> pa.ListArray:
+    """Ascending ids of each row; none where nothing is observed."""
+    if column.null_count:
+        raise InputError(f"labels is null in {column.null_count} rows; an empty list is no label")
+    lists = column.cast(pa.list_(pa.int32()))
+    if any(chunk.flatten().null_count for chunk in lists.chunks):
+        raise InputError("labels holds a null among its ids")
+    ids, ends = ragged(lists)
+    unknown = (ids < 0) | (ids >= known)
+    if unknown.any():
+        raise InputError(f"labels holds the id {ids[unknown][0]}, but there are {known} labels")
+    lengths = np.diff(ends)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    if not _ascending(ids, row):
+        ids = ids[np.lexsort((ids, row))]
+        if not _ascending(ids, row):
+            twice = np.flatnonzero((ids[1:] == ids[:-1]) & (row[1:] == row[:-1]))[0]
+            raise InputError(f"row {row[twice]} holds label {ids[twice]} twice")
+    ends = np.concatenate([[0], np.cumsum(np.where(observed, lengths, 0))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(ids[observed[row]]))
+
+
+def _ascending(ids: np.ndarray, row: np.ndarray) -> bool:
+    return bool(((ids[1:] > ids[:-1]) | (row[1:] != row[:-1])).all())
+
+
+def write_patterns(path: str, rows: Any, catalogue: str) -> None:
+    """Write a table of patterns, atomically, with the digest of its catalogue.
+
+    Parameters
+    ----------
+    rows : a table, or a stream of batches; anything with `__arrow_c_stream__`. How it is cut into
+        batches does not change the bytes written.
+    """
+    reader = pa.RecordBatchReader.from_stream(rows)
+    schema = reader.schema.with_metadata({"catalogue": catalogue})
+    with (
+        storage.atomic_output(path) as stream,
+        pq.ParquetWriter(stream, schema, compression="zstd") as writer,
+    ):
+        for group in _groups(reader):
+            writer.write_table(group.replace_schema_metadata(schema.metadata), GROUP_ROWS)
 
 
 def read_patterns(path: str, catalogue: Catalogue) -> Patterns:
@@ -71,3 +191,19 @@ def read_patterns(path: str, catalogue: Catalogue) -> Patterns:
     metadata = table.schema.metadata or {}
     check_digest(path, metadata.get(b"catalogue", b"").decode(), catalogue.digest)
     return to_patterns(table, catalogue)
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Tables of `GROUP_ROWS` rows in one chunk each, and one of what is left."""
+    held: list[pa.RecordBatch] = []
+    room = GROUP_ROWS
+    for batch in batches:
+        while len(batch):
+            held.append(batch[:room])
+            batch = batch[room:]
+            room -= len(held[-1])
+            if not room:
+                yield pa.Table.from_batches(held).combine_chunks()
+                held, room = [], GROUP_ROWS
+    if held:
+        yield pa.Table.from_batches(held).combine_chunks()

@@ -1,8 +1,13 @@
 """Settings of the stages, one class each; every command-line flag is one of their fields."""
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
 
 from m4.catalogue import Model
+from m4.curve import FACTORS
+from m4.points import Requirements
+from m4.problem import Slack
 from m4.solving import Method
 from pipelines import storage
 from pipelines.annotators import AnnotatorName
@@ -32,7 +37,20 @@ class CountSettings(Model):
     drawn: bool = Field(
         default=False, description="count what the manifest drew, into drawn.parquet"
     )
+    partitions: int = Field(
+        default=16,
+        ge=1,
+        le=65536,
+        description="parts that are counted apart, a power of two; the result is the same",
+    )
     beam: BeamSettings = BeamSettings()
+
+    @field_validator("partitions")
+    @classmethod
+    def _power_of_two(cls, partitions: int) -> int:
+        if partitions & (partitions - 1):
+            raise ValueError("not a power of two; take 16, 32, 64, ...")
+        return partitions
 
     @property
     def output(self) -> str:
@@ -67,7 +85,99 @@ class SolveSettings(Model):
     penalty: float | None = Field(
         default=None, gt=0, description="price of a violation; left out, tolerances are hard"
     )
-    method: Method = Field(default="auto", description="auto and cvxpy: exact; streaming: paper's")
+    tolerance_factor: float | None = Field(
+        default=None, ge=0, description="common factor on the catalogue's tolerances; 1"
+    )
+    min_ess: float | None = Field(
+        default=None,
+        gt=0,
+        description="choose the factor with this effective sample size; below 1, a share",
+    )
+    target_deff: float | None = Field(
+        default=None, ge=1, description="choose the factor with this design effect, N / ESS"
+    )
+    slack: Slack = Field(
+        default="l1", description="what has the price: violations, or with l2 half their squares"
+    )
+    method: Method | Literal["passes"] = Field(
+        default="auto",
+        description="auto: exact; passes: exact, from annotations whose patterns do "
+        "not fit one machine; cvxpy: a general solver; streaming: the paper's",
+    )
     solver: str | None = Field(default=None, description="the solver that cvxpy calls")
-    passes: int | None = Field(default=None, ge=1, description="of the streaming method; 5")
+    passes: int | None = Field(
+        default=None, ge=1, description="of the streaming method, 5; at most, of passes, 20"
+    )
     seed: int | None = Field(default=None, ge=0, description="of the streaming method; 0")
+    sample: int | None = Field(
+        default=None, ge=1, description="examples that passes start from; 1,000,000"
+    )
+    beam: BeamSettings | None = Field(default=None, description="where the passes run")
+
+    @model_validator(mode="after")
+    def _effective(self) -> "SolveSettings":
+        by_passes = self.method == "passes"
+        for name, wrong in (
+            ("sample", not by_passes),
+            ("beam", not by_passes),
+            ("min_ess", by_passes),
+            ("target_deff", by_passes),
+            ("solver", by_passes),
+            ("seed", by_passes),
+        ):
+            if wrong and getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect with method {self.method}; leave it out")
+        return self
+
+
+class CurveSettings(Model):
+    """Settings of the cost curve. Targets and tolerances: the catalogue's."""
+
+    run: str = Field(description="run directory with patterns.parquet; curve.json is written")
+    catalogue: str = Field(description="the YAML file that the patterns were made with")
+    etas: tuple[float, ...] = Field(default=(0.5, 0.7, 0.9), min_length=1, description="rates")
+    factors: tuple[float, ...] = Field(
+        default=FACTORS, min_length=1, description="common factors on all tolerances"
+    )
+    caps: tuple[float, ...] = Field(
+        default=(1.0, 2.0, 4.0), min_length=1, description="largest weights"
+    )
+    penalty: float | None = Field(
+        default=None, gt=0, description="price of a violation; left out, tolerances are hard"
+    )
+    min_ess: float | None = Field(
+        default=None,
+        gt=0,
+        description="choose a point with this effective sample size; below 1, a share",
+    )
+    target_deff: float | None = Field(
+        default=None, ge=1, description="choose a point with this design effect at most, N / ESS"
+    )
+    max_weight: float | None = Field(
+        default=None, gt=0, description="choose a point with this cap at most; replaces larger caps"
+    )
+
+    @property
+    def requirements(self) -> Requirements:
+        """What the point that is chosen has to satisfy."""
+        return Requirements(
+            min_ess=self.min_ess, target_deff=self.target_deff, max_weight=self.max_weight
+        )
+
+    @property
+    def allowed_caps(self) -> tuple[float, ...]:
+        """The caps, those above max_weight lowered to it."""
+        if self.max_weight is None:
+            return self.caps
+        return tuple(sorted({min(cap, self.max_weight) for cap in self.caps}))
+
+
+class VerifyPolicySettings(Model):
+    """Settings of the check of a policy against annotations. The run directory is not changed."""
+
+    run: str = Field(description="run directory with annotations/")
+    catalogue: str = Field(description="the YAML file that the annotations were made with")
+    policy: str | None = Field(
+        default=None, description="the policy; policy.json of the run where it is left out"
+    )
+    beam: BeamSettings = BeamSettings()

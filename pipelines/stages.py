@@ -1,5 +1,7 @@
 """The stages: annotate, count, solve, apply. Each resumes what is missing and records what it did.
 
+And the check of a policy, which anyone may make at any time: it leaves no trace in the run.
+
 Beam takes over a second to import, so the transforms are imported where a job is really started.
 """
 
@@ -8,20 +10,33 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from m4.catalogue import explain, load_catalogue
+from m4.catalogue import Catalogue, explain, load_catalogue
+from m4.curve import CurveSolver, least_biased
 from m4.errors import InputError
+from m4.patterns import Patterns
+from m4.points import Curve, Requirements, Setting, choose
 from m4.policy import Policy
 from m4.problem import Problem
 from m4.solving import Solution
 from m4.solving import solve as solve_patterns
 from pipelines import storage
 from pipelines.annotators import make_annotators
-from pipelines.beam import Progress, run, watch
+from pipelines.beam import BeamSettings, Progress, run, watch
 from pipelines.counting import read_patterns
+from pipelines.passes import solve_by_passes, sum_over_shards
 from pipelines.record import StageRecord, Tally, digest_of, shard_inputs
-from pipelines.settings import AnnotateSettings, ApplySettings, CountSettings, SolveSettings
+from pipelines.settings import (
+    AnnotateSettings,
+    ApplySettings,
+    CountSettings,
+    CurveSettings,
+    SolveSettings,
+    VerifyPolicySettings,
+)
 from pipelines.shards import ShardRef, find_shards
 from pipelines.tables import Commit, annotated_tables, check_digest, read_commit
+from pipelines.totals import Measured, shard_sums
+from pipelines.verification import Verification, check_multipliers, verify
 
 
 def annotate(settings: AnnotateSettings, *, progress: Progress | None = None) -> StageRecord:
@@ -76,9 +91,13 @@ def _annotated(folder: str, shard: ShardRef, settings: str) -> bool:
 def count(settings: CountSettings, *, progress: Progress | None = None) -> StageRecord:
     """Count the patterns of a run's annotations, or of what its manifest drew.
 
+    The table appears when it is whole. What a count of it that was killed left behind is removed,
+    so two must not run at once.
+
     Raises `InputError` where there are no annotations, or none with this catalogue, and where the
     manifest was drawn from other annotations.
     """
+    from pipelines.partitions import remove_leftovers
     from pipelines.transforms import CountPatterns
 
     catalogue = load_catalogue(settings.catalogue)
@@ -93,8 +112,13 @@ def count(settings: CountSettings, *, progress: Progress | None = None) -> Stage
     stems = tuple(stem for stem, commit in tables if commit.rows)
     if not stems:
         raise InputError(f"{annotations}: no annotated samples to count")
-    job = CountPatterns(stems, annotations, manifest, catalogue, settings.output)
-    run(job, settings.beam)
+    remove_leftovers(settings.output)
+    run(
+        CountPatterns(
+            stems, annotations, manifest, catalogue, settings.output, settings.partitions
+        ),
+        settings.beam,
+    )
     if progress is not None:
         progress(len(stems), len(stems))
     for _, commit in tables:
@@ -116,20 +140,43 @@ def _check_manifest(folder: str, tables: Sequence[tuple[str, Commit]]) -> None:
 def solve(settings: SolveSettings, *, progress: Progress | None = None) -> Solution:
     """Solve a run's balancing problem and write `<run>/policy.json`.
 
+    Where an effective sample size or design effect is asked for, the tolerances are the
+    catalogue's times the least factor that gives it (`m4.curve.least_biased`).
+
     Raises `InfeasibleError` where the tolerances cannot be met at the rate, `InputError` where the
-    patterns are missing or belong to another catalogue.
+    patterns are missing or belong to another catalogue, or no factor gives what is asked for.
     """
     catalogue = load_catalogue(settings.catalogue)
-    path = storage.join(settings.run, "patterns.parquet")
-    patterns = read_patterns(path, catalogue)
     try:
         problem = Problem.of(
-            catalogue, eta=settings.eta, cap=settings.cap, penalty=settings.penalty
+            catalogue,
+            eta=settings.eta,
+            cap=settings.cap,
+            penalty=settings.penalty,
+            slack=settings.slack,
         )
     except ValidationError as error:
         raise InputError(explain(error)) from None
+    by_passes = settings.method == "passes"
+    solve_from = _solve_from_annotations if by_passes else _solve_from_patterns
+    solution, tally = solve_from(settings, catalogue, problem, progress)
+    storage.write_bytes(
+        storage.join(settings.run, "policy.json"), solution.policy.to_json().encode()
+    )
+    tally.add_rows(round(solution.policy.examples))
+    tally.finish()
+    return solution
+
+
+def _solve_from_patterns(
+    settings: SolveSettings, catalogue: Catalogue, problem: Problem, progress: Progress | None
+) -> tuple[Solution, Tally]:
+    path = storage.join(settings.run, "patterns.parquet")
+    patterns = read_patterns(path, catalogue)
+    problem = _widened(problem, patterns, settings)
     content = hashlib.sha256(storage.read_bytes(path)).hexdigest()
     tally = Tally("solve", settings.run, settings, digest_of(catalogue.digest, content))
+    assert settings.method != "passes"
     solution = solve_patterns(
         problem,
         patterns,
@@ -139,12 +186,85 @@ def solve(settings: SolveSettings, *, progress: Progress | None = None) -> Solut
         seed=settings.seed,
         catalogue=catalogue.digest,
     )
-    storage.write_bytes(
-        storage.join(settings.run, "policy.json"), solution.policy.to_json().encode()
+    return solution, tally
+
+
+def _solve_from_annotations(
+    settings: SolveSettings, catalogue: Catalogue, problem: Problem, progress: Progress | None
+) -> tuple[Solution, Tally]:
+    if settings.tolerance_factor is not None:
+        factor = settings.tolerance_factor
+        problem = Setting(factor=factor, eta=problem.eta, cap=problem.cap).of(problem)
+    annotations = storage.join(settings.run, "annotations")
+    tables = annotated_tables(annotations, catalogue)
+    inputs = digest_of(*(f"{stem} {commit.settings} {commit.rows}" for stem, commit in tables))
+    tally = Tally("solve", settings.run, settings, inputs)
+    stems = tuple(stem for stem, commit in tables if commit.rows)
+    if not stems:
+        raise InputError(f"{annotations}: no annotated samples to solve for")
+    solution = solve_by_passes(
+        problem,
+        catalogue,
+        annotations,
+        stems,
+        settings.run,
+        settings.beam or BeamSettings(),
+        sample=settings.sample or 1_000_000,
+        passes=settings.passes or 20,
+        progress=progress,
     )
+    return solution, tally
+
+
+def _widened(problem: Problem, patterns: Patterns, settings: SolveSettings) -> Problem:
+    """The problem with its tolerances times the factor that is given, or that is asked for."""
+    wanted = Requirements(min_ess=settings.min_ess, target_deff=settings.target_deff)
+    factor = settings.tolerance_factor
+    if wanted.asked and factor is not None:
+        raise InputError(
+            f"tolerance_factor {factor:g} has no effect with {wanted}, which choose a factor; "
+            "leave one out"
+        )
+    if wanted.asked:
+        return least_biased(problem, patterns, wanted).setting.of(problem)
+    if factor is None:
+        return problem
+    return Setting(factor=factor, eta=problem.eta, cap=problem.cap).of(problem)
+
+
+def curve(settings: CurveSettings, *, progress: Progress | None = None) -> Curve:
+    """Solve a run's problem over tolerances, rates and caps, and write `<run>/curve.json`.
+
+    Where something is required, the least biased point that satisfies it is chosen, and its
+    tolerances are tightened as far as that allows. The curve is written also where none does.
+
+    Parameters
+    ----------
+    progress : called with (points done, points in all)
+
+    Raises `InputError` where the patterns are missing or belong to another catalogue, where the
+    grid has no effect, and where no point satisfies what is required.
+    """
+    catalogue = load_catalogue(settings.catalogue)
+    path = storage.join(settings.run, "patterns.parquet")
+    patterns = read_patterns(path, catalogue)
+    etas, caps, wanted = settings.etas, settings.allowed_caps, settings.requirements
+    try:
+        problem = Problem.of(catalogue, eta=min(etas), cap=max(caps), penalty=settings.penalty)
+    except ValidationError as error:
+        raise InputError(explain(error)) from None
+    content = hashlib.sha256(storage.read_bytes(path)).hexdigest()
+    tally = Tally("curve", settings.run, settings, digest_of(catalogue.digest, content))
+    solver = CurveSolver(problem, patterns)
+    found = solver.curve(settings.factors, etas, caps, progress)
+    output = storage.join(settings.run, "curve.json")
+    storage.write_bytes(output, found.to_json().encode())
+    if wanted.asked:
+        found = found.choosing(solver.tighten(choose(found, wanted), wanted))
+        storage.write_bytes(output, found.to_json().encode())
     tally.add_rows(round(patterns.examples))
     tally.finish()
-    return solution
+    return found
 
 
 def apply(settings: ApplySettings, *, progress: Progress | None = None) -> StageRecord:
@@ -187,3 +307,35 @@ def _applied(folder: str, stem: str, annotated: Commit, digest: str) -> bool:
         and commit.settings == digest_of(digest, annotated.settings)
         and commit.same_input(annotated)
     )
+
+
+def verify_policy(
+    settings: VerifyPolicySettings, *, progress: Progress | None = None
+) -> Verification:
+    """Find out from a run's annotations whether what a policy states of itself is true.
+
+    One pass over the tables, a shard at a time. The result is the same for any number of workers.
+
+    Raises `InputError` where there are no annotations, where policy, annotations and catalogue do
+    not belong together, and where the policy weighs nothing.
+    """
+    catalogue = load_catalogue(settings.catalogue)
+    path = settings.policy or storage.join(settings.run, "policy.json")
+    policy = Policy.load(path)
+    check_digest(path, policy.catalogue, catalogue.digest)
+    check_multipliers(path, policy)
+    annotations = storage.join(settings.run, "annotations")
+    stems = tuple(stem for stem, commit in annotated_tables(annotations, catalogue) if commit.rows)
+    if not stems:
+        raise InputError(f"{annotations}: no annotated samples to verify a policy with")
+    problem, duals, rate_dual = policy.problem, policy.dual_vector(), policy.rate_dual
+    sums = sum_over_shards(
+        lambda stem: shard_sums(annotations, stem, catalogue, problem, duals, rate_dual),
+        stems,
+        settings.run,
+        settings.beam,
+    )
+    measured = Measured.of(sums, problem)
+    if progress is not None:
+        progress(len(stems), len(stems))
+    return verify(policy, catalogue, measured, len(stems))

@@ -5,6 +5,10 @@ Annotations      uid, key, offset, length, one nullable float per sensitive valu
                  `utility`.
 Manifest         uid, key, offset, length, copies, and `weight` only where it was asked for.
 
+Whoever reads patterns from a table (to count, to draw, to verify) reads the utility rounded to
+steps of `UTILITY_STEP` by `round_utility`: else a continuous one would make every row a pattern of
+its own. All see the same number, so that the certificate is about the weights that are applied.
+
 A table counts as made when its commit marker `<stem>.json` stands; it is written last.
 """
 
@@ -13,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +27,8 @@ from m4.catalogue import Catalogue
 from m4.errors import InputError
 from m4.patterns import Patterns
 from pipelines import storage
+
+UTILITY_STEP = 1 / 64
 
 IDENTITY = [
     pa.field("uid", pa.string(), nullable=False),
@@ -147,9 +154,27 @@ def read_all(folder: str, columns: list[str] | None = None) -> pl.DataFrame:
     return pl.concat([to_frame(read_table(folder, stem, columns)) for stem, _ in committed(folder)])
 
 
+def round_utility(utility: np.ndarray) -> np.ndarray:
+    """Utility in steps of `UTILITY_STEP`, halves to the even step; exact in float32 and float64.
+
+    Raises `InputError` where one is missing or outside [0, 1].
+    """
+    bad = ~((utility >= 0) & (utility <= 1))
+    if bad.any():
+        raise InputError(f"utility holds {utility[bad][0]}, outside [0, 1]")
+    return np.abs(np.rint(utility / UTILITY_STEP) * UTILITY_STEP)  # no negative zero
+
+
 def to_patterns(table: pa.Table, catalogue: Catalogue) -> Patterns:
-    """The columns that a solver needs of an annotation or pattern table, one row per row."""
-    return Patterns.from_frame(to_frame(table), catalogue.value_names, len(catalogue.label_names))
+    """What a solver needs of an annotation or pattern table, one row per row.
+
+    The numbers are those that count joins rows by: values as float32, the utility rounded.
+    """
+    frame = to_frame(table).with_columns(pl.col(list(catalogue.value_names)).cast(pl.Float32))
+    rounded = pl.Series("utility", round_utility(frame["utility"].to_numpy()))
+    return Patterns.from_frame(
+        frame.with_columns(rounded), catalogue.value_names, len(catalogue.label_names)
+    )
 
 
 def annotated_tables(folder: str, catalogue: Catalogue) -> list[tuple[str, Commit]]:

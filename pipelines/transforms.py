@@ -1,20 +1,25 @@
 """The Beam side of the stages: dataclasses whose `expand` only wires. One element is one shard."""
 
-from collections.abc import Iterable
+import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-import polars as pl
+import pyarrow as pa
 
 from m4.catalogue import Catalogue
 from m4.policy import Policy
 from pipelines.annotation import annotate_shard
 from pipelines.annotators import Annotator, AnnotatorName, make_annotators
-from pipelines.counting import merge_patterns, pattern_columns, shard_patterns, write_patterns
+from pipelines.counting import merge_patterns, shard_patterns
 from pipelines.manifests import write_manifest
+from pipelines.partitions import Part, Partitions
 from pipelines.settings import ApplySettings
 from pipelines.shards import ShardRef
+from pipelines.totals import ExactSums, add_up
+
+MERGED_ROWS = 1 << 14  # fewer are not worth a merge of their own
 
 
 class _Annotate(beam.DoFn):
@@ -55,42 +60,73 @@ class AnnotateShards(beam.PTransform):
 
 
 class _MergePatterns(beam.CombineFn):
-    """Adds up tables of patterns; each accumulator is one table or nothing yet."""
+    """Adds up tables of patterns.
 
-    def create_accumulator(self) -> list[pl.DataFrame]:
+    An accumulator is a list of tables, in memory or in files. Those in memory are merged when as
+    many rows have come as the first has, so that the work grows with the rows, not with the number
+    of tables as well. What leaves the worker is one table, by its path if it is large.
+    """
+
+    def __init__(self, partitions: Partitions):
+        self._partitions = partitions
+
+    def create_accumulator(self) -> list[Part]:
         return []
 
-    def add_input(self, accumulator: list[pl.DataFrame], table: pl.DataFrame) -> list[pl.DataFrame]:
-        return [merge_patterns([*accumulator, table])]
+    def add_input(self, accumulator: list[Part], table: pa.Table) -> list[Part]:
+        return self.merge_accumulators([accumulator, [table]])
 
-    def merge_accumulators(self, accumulators: Iterable[list[pl.DataFrame]]) -> list[pl.DataFrame]:
-        tables = [table for accumulator in accumulators for table in accumulator]
-        return [merge_patterns(tables)] if tables else []
+    def merge_accumulators(self, accumulators: Iterable[list[Part]]) -> list[Part]:
+        parts = [part for each in accumulators for part in each]
+        tables = [part for part in parts if not isinstance(part, str)]
+        come = sum(map(len, tables[1:]))
+        if come < MERGED_ROWS or come < len(tables[0]):
+            return parts
+        return [*(part for part in parts if isinstance(part, str)), merge_patterns(tables)]
 
-    def extract_output(self, accumulator: list[pl.DataFrame]) -> pl.DataFrame:
-        return accumulator[0]
+    def compact(self, accumulator: list[Part]) -> list[Part]:
+        return [self._partitions.put(self.extract_output(accumulator))] if accumulator else []
+
+    def extract_output(self, accumulator: list[Part]) -> pa.Table:
+        tables = [self._partitions.get(part) for part in accumulator]
+        return merge_patterns(tables) if len(tables) > 1 else tables[0]
 
 
 @dataclass
 class CountPatterns(beam.PTransform):
-    """Counts the patterns of annotation tables, joined shard by shard, into one table."""
+    """Counts the patterns of annotation tables into one table.
+
+    Each shard's distinct patterns are divided into `partitions` by their signatures. Each partition
+    is added up and written to a file of its own; then all are joined into `output`. A `share` below
+    1 counts a sample, by hashes of uids.
+    """
 
     stems: tuple[str, ...]
     annotated: str
     manifest: str | None
     catalogue: Catalogue
     output: str
+    partitions: int
+    share: float = 1.0
 
     def expand(self, pipeline: Any) -> beam.PCollection:
-        columns = pattern_columns(self.catalogue)
-        digest, output = self.catalogue.digest, self.output
-        annotations, manifest = self.annotated, self.manifest
+        annotations, manifest, catalogue = self.annotated, self.manifest, self.catalogue
+        share = self.share
+        parts = Partitions(self.output, self.partitions, uuid.uuid4().hex)
+
+        def count(stem: str) -> Iterable[tuple[int, pa.Table]]:
+            return parts.split(shard_patterns(annotations, stem, catalogue, manifest, share))
+
         return (
             pipeline
             | "Tables" >> beam.Create(self.stems)
-            | "Count" >> beam.Map(lambda stem: shard_patterns(annotations, stem, columns, manifest))
-            | "Add up" >> beam.CombineGlobally(_MergePatterns()).without_defaults()
-            | "Write" >> beam.Map(lambda table: write_patterns(output, table, digest))
+            | "Count" >> beam.FlatMap(count)
+            | "Add up" >> beam.CombinePerKey(_MergePatterns(parts))
+            | "Write" >> beam.MapTuple(parts.write)
+            | "Gather" >> beam.combiners.ToList()
+            | "Join" >> beam.Map(lambda paths: parts.join(paths, catalogue))
+            | "Joined" >> beam.Reshuffle()  # or a join that is tried again might miss its parts
+            | "Remove" >> beam.Map(lambda _: parts.remove())
         )
 
 
@@ -113,4 +149,23 @@ class ApplyPolicy(beam.PTransform):
             pipeline
             | "Tables" >> beam.Create(self.stems)
             | "Draw" >> beam.Map(lambda stem: write_manifest(annotations, stem, *fixed))
+        )
+
+
+@dataclass
+class AddUpShards(beam.PTransform):
+    """Adds up what `measure` gives for each shard, exactly, into a file."""
+
+    stems: tuple[str, ...]
+    measure: Callable[[str], ExactSums]
+    output: str
+
+    def expand(self, pipeline: Any) -> beam.PCollection:
+        output = self.output
+        return (
+            pipeline
+            | "Tables" >> beam.Create(self.stems)
+            | "Measure" >> beam.Map(self.measure)
+            | "Add up" >> beam.CombineGlobally(add_up).without_defaults()
+            | "Write" >> beam.Map(lambda sums: sums.write(output))
         )

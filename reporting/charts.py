@@ -17,6 +17,7 @@ OTHER_ARMS = ("#4338ca", "#a16207", "#be185d", "#475569")
 WIDTH = 560
 FONT = "Arial, Liberation Sans, sans-serif"  # what the renderer measures text with
 MOST_LABELS = 40
+NEGLIGIBLE = 0.1  # standardised difference that Austin (2009) and most after him take for balance
 FEWEST = 20  # cells with fewer examples are not shown, so that nobody can be singled out
 
 
@@ -109,6 +110,36 @@ def association(data: DataBias, catalogue: Catalogue) -> str:
         width=WIDTH if len(shown) == 1 else WIDTH // 2, height=alt.Step(24)
     )
     return to_svg(layered.facet(facet=alt.Facet("value:N", sort=shown), columns=2))
+
+
+def love_plot(table: pl.DataFrame) -> str:
+    """Imbalance of the constraints before and after, the largest `MOST_LABELS` first.
+
+    Parameters
+    ----------
+    table : of `m4.diagnostics.love_table`; rows of fewer than `FEWEST` examples are not shown
+    """
+    largest = (
+        table.filter((pl.col("examples") >= FEWEST) & pl.col("before").is_not_null())
+        .head(MOST_LABELS)
+        .select("constraint", pl.col("before", "after").abs())
+    )
+    names = largest["constraint"].to_list()
+    y = alt.Y("constraint:N", title=None, sort=names, axis=alt.Axis(grid=True, labelLimit=260))
+    x = alt.X("difference:Q", title="standardised difference", scale=alt.Scale(zero=True))
+    moved = largest.drop_nulls("after")
+    way = alt.Chart(moved).mark_rule(color="#a8a29e").encode(y=y, x="before:Q", x2="after:Q")
+    rows = pl.concat(
+        largest.select("constraint", difference=pl.col(column), state=pl.lit(state))
+        for column, state in (("before", BEFORE), ("after", PLANNED))
+    )
+    colours = {state: STATES[state] for state in (BEFORE, PLANNED)}
+    points = alt.Chart(rows).mark_point(filled=True, size=70, opacity=1)
+    usual = alt.Chart(pl.DataFrame({"difference": [NEGLIGIBLE]})).mark_rule(
+        color="#1c1917", strokeDash=[4, 3]
+    )
+    layered = usual.encode(x=x) + way + points.encode(y=y, x=x, color=_colour(colours))
+    return to_svg(layered.properties(width=WIDTH, height=alt.Step(18)))
 
 
 def weights(data: DataBias, eta: float) -> str:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from polars.testing import assert_frame_equal
 
-from m4.bias import BiasTable, bias_table
+from m4.bias import BiasTable, bias_of, bias_table
 from m4.errors import InputError
 from m4.patterns import Patterns
-from m4.problem import Problem
+from m4.problem import Intersection, Problem
+from m4.totals import measure
 
 MakeExamples = Callable[..., Patterns]
 MakeProblem = Callable[..., Problem]
@@ -281,3 +282,68 @@ def test_patterns_have_the_table_of_their_examples(
     )
     assert_frame_equal(short.representation, long.representation)
     assert_frame_equal(short.association, long.association)
+
+
+def test_intersections_by_hand(problem_for: MakeProblem) -> None:
+    """Each value is at one half, but nobody shows both."""
+    s = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [1, 1]], dtype=float)
+    observed = [[True, True]] * 4 + [[True, False]]
+    examples = Patterns.from_arrays(s, np.zeros((5, 0)), observed=observed)
+    pair = Intersection(first="s0", second="s1", target=0.25)
+    problem = problem_for(examples, intersections=(pair,), eps_r=0.2, eps_x=0.1)
+    table = bias_table(problem, examples)
+    assert table.intersections.row(0, named=True) == {
+        "value": "s0 x s1",
+        "target": 0.25,
+        "share": 0.0,
+        "bias": 0.25,
+        "examples": 4.0,  # the fifth has only one of the two observed
+        "tolerance": 0.1,
+        "within": False,
+    }
+    assert table.representation["within"].all()
+    assert not table.all_within
+    loose = problem.model_copy(update={"eps_x": 0.3})
+    assert bias_table(loose, examples).all_within
+    assert bias_table(problem_for(examples), examples).intersections.is_empty()
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_joint_shares_are_means_over_what_is_known_of_both(
+    seed: int, drawn: Callable[..., Any]
+) -> None:
+    case = drawn(seed)
+    problem, examples = case.problem, case.examples
+    weights = np.random.default_rng(seed).random(len(examples.counts))
+    table = bias_table(problem, examples, weights)
+    assert len(table.intersections) == len(problem.intersections)
+    for row, pair in zip(
+        table.intersections.iter_rows(named=True), problem.intersections, strict=True
+    ):
+        one, other = problem.values.index(pair.first), problem.values.index(pair.second)
+        q = examples.counts * weights * examples.observed[:, one] * examples.observed[:, other]
+        if q.sum() == 0:
+            assert row["share"] is None
+            assert row["within"]
+            continue
+        share = np.average(examples.s[:, one] * examples.s[:, other], weights=q)
+        assert row["share"] == pytest.approx(share, abs=1e-12)
+        assert row["bias"] == pytest.approx(abs(share - pair.target), abs=1e-12)
+        assert row["within"] == (abs(share - pair.target) <= problem.eps_x + 1e-6)
+
+
+def test_totals_are_all_a_table_needs(biased: MakeExamples, problem_for: MakeProblem) -> None:
+    """Shards are measured apart and added up."""
+    examples = biased(9, 90, masked=True, soft_s=True)
+    problem = problem_for(
+        examples, intersections=(Intersection(first="s0", second="s1", target=0.25),)
+    )
+    weights = np.random.default_rng(1).random(90)
+    shards = [slice(0, 10), slice(10, 55), slice(55, 90)]
+    plain = [measure(problem, examples.rows(shard)) for shard in shards]
+    under = [measure(problem, examples.rows(shard), weights[shard]) for shard in shards]
+    got = bias_of(problem, plain[0] + plain[1] + plain[2], under[0] + under[1] + under[2])
+    wanted = bias_table(problem, examples, weights)
+    for name in ("representation", "association", "intersections"):
+        assert_frame_equal(getattr(got, name), getattr(wanted, name))

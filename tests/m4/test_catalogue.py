@@ -180,6 +180,48 @@ REFUSED: dict[str, tuple[Change, str]] = {
         lambda content: content["labels"].update({"a & b": {"terms": ["a"]}}),
         "labels.a & b",
     ),
+    "intersection of one attribute with itself": (
+        lambda content: content.update(intersections=[{"attributes": ["age", "age"]}]),
+        "intersections: age x age must name two sensitive attributes, once",
+    ),
+    "intersection of no attribute": (
+        lambda content: content.update(intersections=[{"attributes": ["age", "skin"]}]),
+        "intersections: age x skin must name two sensitive attributes, once",
+    ),
+    "intersection given twice, the other way round": (
+        lambda content: content.update(
+            intersections=[{"attributes": ["age", "gender"]}, {"attributes": ["gender", "age"]}]
+        ),
+        "intersections: age x gender must name two sensitive attributes, once",
+    ),
+    "intersection of three attributes": (
+        lambda content: content.update(intersections=[{"attributes": ["age", "gender", "age"]}]),
+        r"intersections\.0\.attributes",
+    ),
+    "joint target of no value": (
+        lambda content: content.update(
+            intersections=[{"attributes": ["gender", "age"], "targets": {"girl": {}}}]
+        ),
+        "intersections: gender x age: targets: no value 'girl'",
+    ),
+    "joint target of a value of the wrong attribute": (
+        lambda content: content.update(
+            intersections=[{"attributes": ["gender", "age"], "targets": {"man": {"woman": 0.1}}}]
+        ),
+        "intersections: gender x age: targets: no value 'woman'",
+    ),
+    "joint target above 1": (
+        lambda content: content.update(
+            intersections=[
+                {"attributes": ["gender", "age"], "targets": {"man": {"young adult": 1.1}}}
+            ]
+        ),
+        r"intersections\.0\.targets\.man\.young adult: .*less than or equal to 1 \(given 1\.1\)",
+    ),
+    "intersection tolerance below 0": (
+        lambda content: content["tolerances"].update(intersection=-1),
+        r"tolerances\.intersection: .*\(given -1\)",
+    ),
     "terms that are no list": (
         lambda content: content["labels"]["nurse"].update(terms="nurse"),
         r"labels\.nurse\.terms: .*tuple.*\(given 'nurse'\)",
@@ -256,6 +298,27 @@ def test_saved_and_loaded_it_is_the_same(content: dict[str, Any], tmp_path: Path
     assert loaded.label_names == catalogue.label_names
     loaded.save(tmp_path / "again.yaml")
     assert (tmp_path / "again.yaml").read_bytes() == (tmp_path / "saved.yaml").read_bytes()
+
+
+def test_intersections_are_all_pairs(content: dict[str, Any], tmp_path: Path) -> None:
+    """At the product of the targets if not given; a file keeps them."""
+    plain = Catalogue.model_validate(content)
+    assert list(plain.joint_targets()) == []
+    content["intersections"] = [
+        {"attributes": ["gender", "age"], "targets": {"man": {"young adult": 0.2}}}
+    ]
+    catalogue = Catalogue.model_validate(content)
+    assert list(catalogue.joint_targets()) == [
+        ("gender.woman", "age.young adult", pytest.approx(0.15)),
+        ("gender.man", "age.young adult", 0.2),
+    ]
+    assert catalogue.digest != plain.digest
+    catalogue.save(tmp_path / "crossed.yaml")
+    assert "intersections" in (tmp_path / "crossed.yaml").read_text("utf-8")
+    loaded = load_catalogue(tmp_path / "crossed.yaml")
+    assert loaded == catalogue
+    assert loaded.digest == catalogue.digest
+    assert loaded.intersections[0].attributes == ("gender", "age")
 
 
 names = st.from_regex(r"\A[a-z][a-z0-9_ -]{0,8}\Z")

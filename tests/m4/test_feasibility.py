@@ -9,8 +9,9 @@ from scipy.optimize import linprog
 
 from m4.errors import InfeasibleError, InputError
 from m4.feasibility import conflicting, explain_infeasible, largest_rate
+from m4.moments import Moments
 from m4.patterns import Patterns
-from m4.problem import Moments, Problem
+from m4.problem import Problem
 from m4.solving import solve, solve_weights
 
 MakeExamples = Callable[..., Patterns]

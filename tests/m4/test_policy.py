@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from m4.errors import InputError
 from m4.patterns import Patterns
 from m4.policy import Policy
-from m4.problem import Problem
+from m4.problem import Intersection, Problem
 from m4.solving import Solution, solve
 
 MakeExamples = Callable[..., Patterns]
@@ -97,6 +97,25 @@ def test_weights_are_the_stated_function_of_the_annotations(solution: Solution) 
     assert 0.0 < wanted < 1.5
     assert "s0 & y1" not in v
     assert sum(value != 0 for value in v.values()) >= 3
+
+
+def test_an_intersection_has_a_multiplier_of_its_own(
+    biased: MakeExamples, problem_for: MakeProblem, tmp_path: Path
+) -> None:
+    examples = biased(55, 300, labels=0)
+    pair = Intersection(first="s0", second="s1", target=0.4)
+    problem = problem_for(examples, eta=0.35, eps_x=0.02, eps_r=0.02, intersections=(pair,))
+    policy = saved(solve(problem, examples).policy, tmp_path)
+    own = policy.duals["s0 x s1"]
+    assert own != 0.0
+    s = np.array([0.9, 0.6])
+    slope = own * (s[0] * s[1] - 0.4) - 0.02 * abs(own)
+    for k in range(2):
+        value = policy.duals.get(f"s{k}", 0.0)
+        slope += value * (s[k] - 0.5) - 0.02 * abs(value)
+    wanted = np.clip(0.35 - slope - policy.rate_dual, 0.0, 1.0)
+    unseen = Patterns.from_arrays(s[None, :], np.zeros((1, 0)))
+    assert policy.weights(unseen)[0] == pytest.approx(wanted, abs=1e-12)
 
 
 def test_the_weight_of_an_example_does_not_depend_on_the_others(

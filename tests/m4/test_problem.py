@@ -1,4 +1,4 @@
-"""Constraints and the dual function against their formulas, written out example by example."""
+"""What a problem may ask for, and where its constraints lie in totals."""
 
 import math
 from collections.abc import Callable
@@ -13,127 +13,12 @@ from pydantic import ValidationError
 from m4.catalogue import Catalogue
 from m4.errors import InputError
 from m4.patterns import Patterns
-from m4.problem import Moments, Problem
+from m4.problem import Intersection, Problem
+from m4.totals import measure
 
 MakeExamples = Callable[..., Patterns]
 MakeProblem = Callable[..., Problem]
 WriteOut = Callable[[Problem, Patterns], tuple[np.ndarray, np.ndarray]]
-
-SETTINGS: list[dict[str, Any]] = [
-    {},
-    {"tolerance": "absolute", "targets": (0.6, 0.3)},
-    {"left_out": (("s0", "y0"), ("s1", "y2"))},
-    {"left_out": (("s0", "y0"), ("s0", "y1"), ("s0", "y2")), "tolerance": "absolute"},
-    {"label_targets": ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)), "targets": (0.7, 0.8)},
-    {"cap": 2.0, "eta": 1.2, "penalty": 3.0},
-]
-
-
-@pytest.fixture(params=range(len(SETTINGS)))
-def stated(
-    request: pytest.FixtureRequest, biased: MakeExamples, problem_for: MakeProblem
-) -> tuple[Problem, Patterns]:
-    examples = biased(11, 25, masked=True, soft_s=True, soft_y=True, utilities=True)
-    counts = np.random.default_rng(1).integers(1, 5, 25).astype(float)
-    counted = Patterns(examples.s, examples.observed, examples.y, examples.utility, counts)
-    asked = {"eta": 0.6, "eps_r": 0.03, "eps_d": 0.07, **SETTINGS[request.param]}
-    return problem_for(counted, **asked), counted
-
-
-def test_moments_are_the_formulas(stated: tuple[Problem, Patterns], written_out: WriteOut) -> None:
-    problem, examples = stated
-    moments = Moments.of(problem, examples)
-    z, t = written_out(problem, examples)
-    np.testing.assert_allclose(moments.z.toarray().T, z, atol=1e-15)
-    mass = moments.mass.toarray()[:, moments.mass_of] * moments.eps
-    np.testing.assert_allclose(mass.T, t, atol=1e-15)
-    np.testing.assert_array_equal(moments.preferred, problem.eta * examples.utility)
-    assert len(problem.constraints()) == len(z)
-
-
-def test_violation_is_the_excess_of_each_constraint(
-    stated: tuple[Problem, Patterns], written_out: WriteOut
-) -> None:
-    problem, examples = stated
-    moments = Moments.of(problem, examples)
-    z, t = written_out(problem, examples)
-    q = np.random.default_rng(2).random(25)
-    mean = examples.counts / examples.counts.sum()
-    excess = np.maximum(np.abs(z @ (mean * q)) - t @ (mean * q), 0.0)
-    np.testing.assert_allclose(moments.violation(q), excess, atol=1e-15)
-    assert excess.max() > 0
-    preferred = problem.eta * examples.utility
-    assert moments.objective(q) == pytest.approx(0.5 * mean @ (preferred - q) ** 2)
-
-
-def dual_as_stated(
-    problem: Problem, examples: Patterns, both: np.ndarray, mu: float, written_out: WriteOut
-) -> tuple[float, np.ndarray]:
-    """g(v, mu) and its gradient for v = (v+, v-), from the stacked one-sided constraints."""
-    z, t = written_out(problem, examples)
-    a = np.vstack([z - t, -z - t])
-    mean = examples.counts / examples.counts.sum()
-    preferred = problem.eta * examples.utility
-    q = np.clip(preferred - both @ a - mu, 0.0, problem.cap)
-    value = mean @ (0.5 * (preferred - q) ** 2 + (both @ a + mu) * q) - mu * problem.eta
-    return float(value), np.append(a @ (mean * q), mean @ q - problem.eta)
-
-
-def test_dual_value_is_the_stated_function(
-    stated: tuple[Problem, Patterns], written_out: WriteOut
-) -> None:
-    problem, examples = stated
-    moments = Moments.of(problem, examples)
-    generator = np.random.default_rng(3)
-    for _ in range(20):
-        signed = generator.normal(size=len(moments.eps)) * generator.choice([0.01, 0.3, 3.0])
-        mu = float(generator.normal(scale=0.3))
-        both = np.concatenate([np.maximum(signed, 0), np.maximum(-signed, 0)])
-        stacked, _ = dual_as_stated(problem, examples, both, mu, written_out)
-        assert moments.dual_value(signed, mu) == pytest.approx(stacked, abs=1e-12)
-        # Raising both sides of a constraint together only lowers the bound: signed is enough.
-        raised = both + np.tile(generator.random(len(signed)), 2)
-        assert dual_as_stated(problem, examples, raised, mu, written_out)[0] <= stacked + 1e-12
-
-
-def test_the_gradient_is_the_moments_of_the_weights(
-    stated: tuple[Problem, Patterns], written_out: WriteOut
-) -> None:
-    """dg/dv = E[q* a] and dg/dmu = E[q*] - eta, by central differences of `dual_value`."""
-    problem, examples = stated
-    moments = Moments.of(problem, examples)
-    generator = np.random.default_rng(4)
-    signed = generator.choice([-1, 1], len(moments.eps)) * generator.uniform(
-        0.05, 0.3, len(moments.eps)
-    )
-    both = np.concatenate([np.maximum(signed, 0), np.maximum(-signed, 0)])
-    gradient = dual_as_stated(problem, examples, both, 0.1, written_out)[1]
-    step = 1e-6
-    for j, sign in enumerate(np.sign(signed)):
-        moved = np.zeros_like(signed)
-        moved[j] = sign * step
-        up = moments.dual_value(signed + moved, 0.1)
-        down = moments.dual_value(signed - moved, 0.1)
-        side = j if sign > 0 else j + len(signed)
-        assert (up - down) / (2 * step) == pytest.approx(gradient[side], abs=1e-7)
-    rise = moments.dual_value(signed, 0.1 + step) - moments.dual_value(signed, 0.1 - step)
-    assert rise / (2 * step) == pytest.approx(gradient[-1], abs=1e-7)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    ends=st.lists(st.lists(st.floats(-5, 5), min_size=9, max_size=9), min_size=2, max_size=2),
-    at=st.floats(0, 1),
-)
-def test_the_dual_is_concave(
-    ends: list[list[float]], at: float, biased: MakeExamples, problem_for: MakeProblem
-) -> None:
-    examples = biased(12, 20)
-    moments = Moments.of(problem_for(examples, eta=0.5), examples)
-    first, second = (np.array(end) for end in ends)
-    between = at * first + (1 - at) * second
-    values = [moments.dual_value(v[:-1], float(v[-1])) for v in (first, second, between)]
-    assert values[2] >= at * values[0] + (1 - at) * values[1] - 1e-9
 
 
 def test_constraints_are_named_in_order() -> None:
@@ -150,6 +35,19 @@ def test_constraints_are_named_in_order() -> None:
         "gender.woman & nurse",
         "gender.woman & cook",
         "age.young & cook",
+    ]
+    crossed = problem.model_copy(
+        update={
+            "intersections": (
+                Intersection(first="gender.woman", second="age.young", target=0.2),
+                Intersection(first="age.young", second="gender.woman", target=0.2),
+            )
+        }
+    )
+    assert crossed.constraints()[:5] == problem.constraints()
+    assert [str(constraint) for constraint in crossed.constraints()[5:]] == [
+        "gender.woman x age.young",
+        "age.young x gender.woman",
     ]
     assert problem.leaves_out("age.young", "nurse")
     assert not problem.leaves_out("age.young", "cook")
@@ -191,6 +89,10 @@ def test_a_catalogue_states_a_problem() -> None:
     )
 
 
+def crossing(first: str, second: str) -> Intersection:
+    return Intersection(first=first, second=second, target=0.25)
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
@@ -205,6 +107,14 @@ def test_a_catalogue_states_a_problem() -> None:
         ({"eta": math.inf, "cap": math.inf}, "finite"),
         ({"eps_d": math.nan}, "eps_d"),
         ({"rate": 0.9}, "rate"),
+        ({"slack": "l2"}, "slack l2 has no effect on hard constraints; give a finite penalty"),
+        ({"slack": "l2", "penalty": math.inf}, "slack l2 has no effect on hard constraints"),
+        ({"slack": "l3", "penalty": 1.0}, "'l1' or 'l2'"),
+        ({"eps_x": -0.1}, "eps_x"),
+        ({"intersections": (crossing("a", "a"),)}, "'a x a' is not a pair of two values"),
+        ({"intersections": (crossing("a", "y"),)}, "'a x y' is not a pair of two values"),
+        ({"intersections": (crossing("a", "b"),) * 2}, "'a x b' is there twice"),
+        ({"intersections": ({"first": "a", "second": "b", "target": 1.5},)}, "less than or equal"),
     ],
 )
 def test_problems_that_cannot_be_are_refused(changed: dict[str, Any], told: str) -> None:
@@ -225,10 +135,28 @@ def test_a_problem_cannot_be_changed(biased: MakeExamples, problem_for: MakeProb
         problem.eta = 0.1
 
 
+def test_a_changed_copy_is_compiled_anew(biased: MakeExamples, problem_for: MakeProblem) -> None:
+    """What the first problem has worked out does not stay behind in the second."""
+    problem = problem_for(biased(1, 5), eps_r=0.3, left_out=(("s0", "y0"),))
+    assert len(problem.layout.eps) == 7
+    assert problem.leaves_out("s0", "y0")
+    for copy in (
+        problem.model_copy(update={"eps_r": 0.0, "left_out": ()}),
+        Problem(**{**problem.model_dump(), "eps_r": 0.0, "left_out": ()}),
+    ):
+        assert copy.layout.eps.tolist() == [0.0, 0.0] + [0.01] * 6
+        assert not copy.leaves_out("s0", "y0")
+    assert problem.model_copy() == problem
+    assert problem.layout.eps[0] == 0.3
+    with pytest.raises(ValidationError, match="eta 3 is above the cap"):
+        problem.model_copy(update={"eta": 3.0})
+
+
 def test_data_of_another_shape_is_refused(biased: MakeExamples, problem_for: MakeProblem) -> None:
     problem = problem_for(biased(1, 5))
     with pytest.raises(InputError, match="1 sensitive values and 3 labels, the problem 2 and 3"):
-        Moments.of(problem, biased(1, 5, values=1))
+        problem.check(biased(1, 5, values=1))
+    problem.check(biased(2, 9))
 
 
 def test_targets_of_single_labels_have_no_effect_on_an_absolute_tolerance() -> None:
@@ -241,3 +169,105 @@ def test_targets_of_single_labels_have_no_effect_on_an_absolute_tolerance() -> N
 def test_an_infinite_penalty_is_a_hard_constraint() -> None:
     asked = {"values": ("s",), "labels": (), "targets": (0.5,), "label_targets": ((),)}
     assert Problem.model_validate({**asked, "penalty": float("inf")}).penalty is None
+
+
+def test_the_price_is_the_penalty() -> None:
+    asked = {"values": ("s",), "labels": (), "targets": (0.5,), "label_targets": ((),)}
+    assert Problem.model_validate({**asked, "penalty": 3.0}).price == 3.0
+    assert Problem.model_validate(asked).price == math.inf
+
+
+def test_a_catalogue_states_its_intersections(problem_for: MakeProblem) -> None:
+    """All pairs of a value of each, at the product of their targets if not given."""
+    value = {"terms": ["word"]}
+    attributes = {
+        "gender": {
+            "describes": "perceived gender",
+            "values": {"woman": {**value, "target": 0.5}, "man": {**value, "target": 0.5}},
+        },
+        "age": {
+            "describes": "perceived age",
+            "values": {"young": {**value, "target": 0.2}, "old": {**value, "target": 0.8}},
+        },
+    }
+    catalogue = Catalogue.model_validate(
+        {
+            "name": "crossed",
+            "purpose": "test",
+            "sensitive": attributes,
+            "tolerances": {"intersection": 0.04},
+            "intersections": [
+                {"attributes": ["age", "gender"], "targets": {"young": {"man": 0.15}}}
+            ],
+        }
+    )
+    problem = Problem.of(catalogue, eta=0.5, penalty=2.0, slack="l2")
+    assert problem.eps_x == 0.04
+    assert problem.slack == "l2"
+    stated = {str(pair): pair.target for pair in problem.intersections}
+    assert stated == {
+        "age.young x gender.woman": pytest.approx(0.1),
+        "age.young x gender.man": 0.15,
+        "age.old x gender.woman": pytest.approx(0.4),
+        "age.old x gender.man": pytest.approx(0.4),
+    }
+    assert [str(constraint) for constraint in problem.constraints()][-4:] == list(stated)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_layout_finds_every_constraint_in_totals(
+    seed: int, drawn: Callable[..., Any], written_out: WriteOut
+) -> None:
+    """E[q z_j] and eps_j E[q t_j] from two small matrices, for any problem."""
+    case = drawn(seed)
+    problem, examples, layout = case.problem, case.examples, case.problem.layout
+    weights = np.random.default_rng(seed).random(len(examples.counts))
+    totals = measure(problem, examples, weights)
+    z, t = written_out(problem, examples)
+    sums = examples.counts * weights
+    size = examples.examples
+    moment, mass = layout.moment(totals.held, totals.known), layout.mass(totals.known)
+    np.testing.assert_allclose(moment / size, z @ sums / size, atol=1e-14)
+    np.testing.assert_allclose(layout.eps * mass / size, t @ sums / size, atol=1e-14)
+    assert len(problem.constraints()) == len(z) == len(layout.eps)
+    assert layout.shape == totals.held.shape == totals.known.shape
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_factors_give_the_slope_of_every_example(
+    seed: int, drawn: Callable[..., Any], written_out: WriteOut
+) -> None:
+    """sum_fr o_f y_r (s_f A_fr - B_fr), summed as it is written."""
+    case = drawn(seed)
+    problem, examples = case.problem, case.examples
+    z, t = written_out(problem, examples)
+    duals = np.random.default_rng(seed).normal(size=len(z))
+    held, known = problem.layout.factors(duals)
+    feature_held, feature_known = problem.features(examples.s, examples.observed)
+    y = np.column_stack([np.ones(len(examples.s)), examples.y.toarray()])
+    got = np.einsum("nf,nr,fr->n", feature_held, y, held)
+    got -= np.einsum("nf,nr,fr->n", feature_known, y, known)
+    np.testing.assert_allclose(got, duals @ z - np.abs(duals) @ t, atol=1e-13)
+
+
+def test_features_are_values_then_intersections(problem_for: MakeProblem) -> None:
+    s = np.array([[1.0, 0.5], [0.25, 0.0], [0.5, 0.5]])
+    observed = np.array([[True, True], [True, True], [True, False]])
+    examples = Patterns.from_arrays(s, np.zeros((3, 0)), observed=observed)
+    pair = Intersection(first="s1", second="s0", target=0.25)
+    problem = problem_for(examples, intersections=(pair,))
+    held, known = problem.features(examples.s, examples.observed)
+    assert held.tolist() == [[1.0, 0.5, 0.5], [0.25, 0.0, 0.0], [0.5, 0.0, 0.0]]
+    assert known.tolist() == [[1, 1, 1], [1, 1, 1], [1, 0, 0]]
+
+
+def test_a_changed_copy_is_compiled_anew_and_validated(
+    biased: Callable[..., Patterns], problem_for: Callable[..., Problem]
+) -> None:
+    problem = problem_for(biased(0, 20), eps_r=0.1, eta=0.5)
+    assert (problem.layout.eps[:2] == 0.1).all()
+    assert (problem.model_copy(update={"eps_r": 0.2}).layout.eps[:2] == 0.2).all()
+    with pytest.raises(ValidationError, match="above the cap"):
+        problem.model_copy(update={"eta": 2.0})

@@ -7,14 +7,16 @@ import cvxpy
 import numpy as np
 import pytest
 
-from m4.certificate import certify, repair_rate
+from m4.certificate import Certificate, repair_rate
 from m4.errors import InputError
+from m4.moments import Moments
 from m4.patterns import Patterns
-from m4.problem import Moments, Problem
+from m4.problem import Problem
 from m4.reference import NoSolution, solve_with_cvxpy
 
 MakeExamples = Callable[..., Patterns]
 MakeProblem = Callable[..., Problem]
+Certified = Callable[..., Certificate]
 
 
 @pytest.fixture(params=["relative", "absolute"])
@@ -36,7 +38,7 @@ def test_multipliers_satisfy_the_optimality_conditions(
     # Stationarity: the rate is met by the solver's own mu, so q*(v, mu) is its solution.
     q = moments.weights(v, duals.rate)
     assert moments.share @ q == pytest.approx(0.5, abs=1e-7)
-    assert duals.rate == pytest.approx(repair_rate(moments, v), abs=1e-6)
+    assert duals.rate == pytest.approx(repair_rate(problem, v, examples), abs=1e-6)
     # Complementary slackness, at each side of each constraint.
     moment, mass = moments.expected(q)
     width = moments.eps * mass
@@ -56,7 +58,11 @@ def test_multipliers_satisfy_the_optimality_conditions(
 
 @pytest.mark.parametrize("solver", ["CLARABEL", "osqp", "scs", "highs"])
 def test_every_solver_finds_the_same_optimum(
-    solver: str, tolerance: str, biased: MakeExamples, problem_for: MakeProblem
+    solver: str,
+    tolerance: str,
+    biased: MakeExamples,
+    problem_for: MakeProblem,
+    certified: Certified,
 ) -> None:
     if solver.upper() not in cvxpy.installed_solvers():
         pytest.skip(f"{solver} is not installed")
@@ -66,21 +72,21 @@ def test_every_solver_finds_the_same_optimum(
     exact = solve_with_cvxpy(moments).constraints
     duals = solve_with_cvxpy(moments, solver=solver).constraints
     np.testing.assert_allclose(duals, exact, atol=1e-4)
-    certificate = certify(moments, duals, repair_rate(moments, duals))
+    certificate = certified(problem, examples, duals)
     assert abs(certificate.relative_gap) < 1e-5
     assert certificate.max_violation < 1e-6
 
 
 def test_many_examples_and_few_patterns_keep_the_accuracy(
-    biased: MakeExamples, problem_for: MakeProblem
+    biased: MakeExamples, problem_for: MakeProblem, certified: Certified
 ) -> None:
     """Counts over nine orders of magnitude: scaling by the counts keeps the problem solvable."""
     examples = biased(33, 400).distinct()[0]
     counts = 10.0 ** np.random.default_rng(0).integers(0, 10, len(examples.s))
     counted = Patterns(examples.s, examples.observed, examples.y, examples.utility, counts)
-    moments = Moments.of(problem_for(counted, eta=0.5, eps_r=0.1, eps_d=0.2, penalty=1.0), counted)
-    duals = solve_with_cvxpy(moments).constraints
-    certificate = certify(moments, duals, repair_rate(moments, duals))
+    problem = problem_for(counted, eta=0.5, eps_r=0.1, eps_d=0.2, penalty=1.0)
+    duals = solve_with_cvxpy(Moments.of(problem, counted)).constraints
+    certificate = certified(problem, counted, duals)
     assert certificate.primal > 1e-3
     assert abs(certificate.relative_gap) < 1e-6
 

@@ -13,10 +13,11 @@ from scipy import sparse
 from scipy.optimize import minimize
 
 from m4.bias import bias_table
-from m4.errors import InputError
+from m4.errors import InfeasibleError, InputError
 from m4.feasibility import largest_rate
+from m4.moments import Moments
 from m4.patterns import Patterns
-from m4.problem import Moments, Problem
+from m4.problem import Intersection, Problem
 from m4.solving import solve, solve_weights
 
 MakeExamples = Callable[..., Patterns]
@@ -337,7 +338,7 @@ def test_a_solution_reports_what_it_did(biased: MakeExamples, problem_for: MakeP
     policy = solution.policy
     assert policy.problem == problem
     assert policy.catalogue == "abc"
-    assert policy.method == "cvxpy/clarabel"
+    assert policy.method == "dual"
     assert policy.examples == 200
     assert set(policy.versions) == {"m4-balance", "numpy", "scipy", "cvxpy"}
     np.testing.assert_array_equal(policy.weights(examples), solution.weights)
@@ -364,7 +365,7 @@ def test_a_solution_reports_what_it_did(biased: MakeExamples, problem_for: MakeP
         ({"tolerance": "loose"}, "tolerance.*loose"),
         ({"target": 1.5}, "targets.*1.5"),
         ({"target": [0.5, 0.5, 0.5]}, "3 shares.* 2 columns"),
-        ({"method": "guess"}, "'guess' is not one of auto, cvxpy, streaming"),
+        ({"method": "guess"}, "'guess' is not one of auto, dual, cvxpy, streaming"),
         ({"observed": [[True]] * 3}, r"observed has shape \(3, 1\), s has \(4, 2\)"),
         ({"utility": [1.0]}, r"utility has shape \(1,\)"),
     ],
@@ -375,15 +376,182 @@ def test_settings_that_cannot_be_are_refused(asked: dict[str, Any], told: str) -
         solve_weights(s, [1, 0, 1, 0], **asked)
 
 
-def test_solvers_that_are_not_there_or_have_no_effect_are_refused(
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"solver": "scs"}, "solver 'scs' has no effect with method auto; leave it out"),
+        ({"method": "dual", "solver": "scs"}, "solver 'scs' has no effect with method dual"),
+        ({"method": "streaming", "solver": "scs"}, "no effect with method streaming"),
+        ({"passes": 3}, "passes 3 has no effect with method auto"),
+        ({"method": "cvxpy", "passes": 3}, "passes 3 has no effect with method cvxpy"),
+        ({"method": "dual", "seed": 1}, "seed 1 has no effect with method dual"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    asked: dict[str, Any], told: str, biased: MakeExamples, problem_for: MakeProblem
+) -> None:
+    examples = biased(1, 40)
+    with pytest.raises(InputError, match=told):
+        solve(problem_for(examples, eta=0.4), examples, **asked)
+
+
+def test_a_start_has_to_be_of_the_same_constraints(
+    biased: MakeExamples, problem_for: MakeProblem
+) -> None:
+    examples = biased(1, 400)
+    asked: dict[str, Any] = {"eps_r": 0.02, "eps_d": 0.05, "penalty": 5.0}
+    problem = problem_for(examples, eta=0.6, **asked)
+    cold = solve(problem, examples)
+    assert 0 < solve(problem, examples, start=cold.policy).passes < cold.passes
+    nearby = problem_for(examples, eta=0.62, **asked)
+    warm, again = solve(nearby, examples, start=cold.policy), solve(nearby, examples)
+    np.testing.assert_allclose(warm.weights, again.weights, atol=1e-8)
+    other = problem_for(examples, eta=0.6, left_out=(("s0", "y0"),), **asked)
+    with pytest.raises(InputError, match="start is a policy of other constraints"):
+        solve(other, examples, start=cold.policy)
+    for method in ("cvxpy", "streaming"):
+        with pytest.raises(InputError, match=f"no effect with method {method}"):
+            solve(nearby, examples, method=method, start=cold.policy)
+
+
+def test_a_solver_that_is_not_there_and_other_data_are_refused(
     biased: MakeExamples, problem_for: MakeProblem
 ) -> None:
     examples = biased(1, 40)
     problem = problem_for(examples, eta=0.4)
     with pytest.raises(InputError, match=r"ABACUS is not installed; choose one of .*CLARABEL"):
-        solve(problem, examples, solver="abacus")
-    with pytest.raises(InputError, match="no effect with method streaming"):
-        solve(problem, examples, method="streaming", solver="scs")
+        solve(problem, examples, method="cvxpy", solver="abacus")
     other = biased(1, 40, labels=2)
     with pytest.raises(InputError, match="2 sensitive values and 2 labels, the problem 2 and 3"):
         solve(problem, other)
+
+
+@pytest.mark.parametrize("method", ["dual", "cvxpy"])
+def test_the_method_is_told(method: Any, biased: MakeExamples, problem_for: MakeProblem) -> None:
+    examples = biased(1, 40)
+    solution = solve(problem_for(examples, eta=0.4, penalty=1.0), examples, method=method)
+    assert solution.policy.method == {"dual": "dual", "cvxpy": "cvxpy/clarabel"}[method]
+    assert (solution.passes > 0) == (method == "dual")
+    assert solution.certificate.relative_gap < 1e-6
+
+
+def rearranged(examples: Patterns, seed: int) -> tuple[Patterns, np.ndarray]:
+    """Each row's examples split over several rows, in any order; and where each row came from."""
+    generator = np.random.default_rng(seed)
+    parts = [generator.integers(0, int(count) + 1) for count in examples.counts]
+    rows = np.tile(np.arange(len(parts)), 2)
+    counts = np.concatenate([parts, examples.counts - parts])
+    order = generator.permutation(np.flatnonzero(counts > 0))
+    split = examples.rows(rows[order])
+    return (
+        Patterns(split.s, split.observed, split.y, split.utility, counts[order]),
+        rows[order],
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_order_and_splitting_of_rows_changes_no_bit(
+    seed: int, drawn: Callable[..., Any]
+) -> None:
+    """Shards may be read in any order, and patterns counted anywhere."""
+    case = drawn(seed, penalty=3.0)
+    split, rows = rearranged(case.examples, seed)
+    first, second = solve(case.problem, case.examples), solve(case.problem, split)
+    np.testing.assert_array_equal(first.weights[rows], second.weights)
+    assert first.policy == second.policy
+    assert first.passes == second.passes
+
+
+def lone_women() -> Patterns:
+    """Half are women, half are young, and so for each label; but young women are rare."""
+    s = np.array([[1, 1], [1, 0], [0, 1], [0, 0]] * 2, dtype=float)
+    y = np.repeat([1.0, 0.0], 4)
+    return Patterns.from_arrays(s, y, counts=np.array([10, 40, 40, 10] * 2, dtype=float))
+
+
+def test_an_intersection_balances_what_its_values_do_not(problem_for: MakeProblem) -> None:
+    examples = lone_women()
+    asked: dict[str, Any] = {"eta": 0.4, "eps_r": 0.0, "eps_d": 0.0, "eps_x": 0.01}
+    pair = Intersection(first="s0", second="s1", target=0.25)
+    plain = solve(problem_for(examples, **asked), examples)
+    np.testing.assert_allclose(plain.weights, 0.4, atol=1e-9)  # nothing to do
+    assert plain.after.all_within
+    crossed = problem_for(examples, intersections=(pair,), **asked)
+    solution = solve(crossed, examples)
+    before, after = (
+        table.intersections.row(0, named=True) for table in (solution.before, solution.after)
+    )
+    assert before["share"] == pytest.approx(0.1)
+    assert not before["within"]
+    assert after["share"] == pytest.approx(0.24, abs=1e-8)
+    assert after["within"]
+    assert solution.after.all_within
+    assert solution.after.representation["bias"].to_numpy().max() < 1e-8
+    assert solution.after.association["gap"].to_numpy().max() < 1e-8
+    assert solution.certificate.max_violation < 1e-9
+    # Among the four groups of 20, 80, 80 and 20: .24 n / 20 is how much young women weigh.
+    groups = 80 * np.array([0.24, 0.26, 0.26, 0.24]) / np.array([20, 80, 80, 20])
+    np.testing.assert_allclose(solution.weights, np.tile(groups, 2), atol=1e-7)
+
+
+def test_a_joint_share_that_cannot_be_is_told_with_its_pair(problem_for: MakeProblem) -> None:
+    examples = lone_women()
+    pair = Intersection(first="s0", second="s1", target=0.25)
+    asked: dict[str, Any] = {"eps_r": 0.0, "eps_d": 0.0, "eps_x": 0.0, "intersections": (pair,)}
+    with pytest.raises(InfeasibleError) as failure:
+        solve(problem_for(examples, eta=0.5, **asked), examples)
+    assert failure.value.largest_rate == pytest.approx(0.4)
+    assert "s0 x s1" in failure.value.conflicts
+
+
+def conflicting_labels() -> Patterns:
+    """Three labels whose examples nearly all have the value: no rate near 1 can balance them."""
+    generator = np.random.default_rng(8)
+    s = (generator.random(600) < 0.5).astype(float)
+    y = generator.random((600, 3)) < np.where(s[:, None] > 0, [0.5, 0.4, 0.3], 0.05)
+    return Patterns.from_arrays(s, y)
+
+
+def test_squared_slacks_spread_what_cannot_be_avoided(problem_for: MakeProblem) -> None:
+    """The sum of violations is smallest with l1, and their largest is smaller with l2."""
+    examples = conflicting_labels()
+    asked: dict[str, Any] = {"eta": 0.8, "eps_r": 0.0, "eps_d": 0.0}
+    few = solve(problem_for(examples, penalty=5.0, **asked), examples)
+    spread = solve(problem_for(examples, penalty=20.0, slack="l2", **asked), examples)
+    one, other = (
+        solution.totals.violation(solution.policy.problem.layout) for solution in (few, spread)
+    )
+    assert (one > 1e-9).sum() == 3
+    assert (other > 1e-9).sum() == 4
+    assert one.sum() < 0.95 * other.sum()
+    assert other.max() < 0.9 * one.max()
+    # The multiplier of a squared slack is the price times the violation.
+    np.testing.assert_allclose(np.abs(spread.policy.dual_vector()), 20.0 * other, atol=1e-8)
+    assert np.abs(few.policy.dual_vector()).max() <= 5.0
+    for solution in (few, spread):
+        assert abs(solution.certificate.relative_gap) < 1e-9
+
+
+def test_what_stayed_violated_is_listed(problem_for: MakeProblem) -> None:
+    examples = conflicting_labels()
+    problem = problem_for(examples, eta=0.95, eps_r=0.0, eps_d=0.01, penalty=2.0, slack="l2")
+    solution = solve(problem, examples)
+    listed = solution.violated()
+    assert listed.columns == ["constraint", "multiplier", "violation", "excess"]
+    assert listed["violation"].is_sorted(descending=True)
+    assert listed["violation"].max() == pytest.approx(solution.certificate.max_violation)
+    names = [str(constraint) for constraint in problem.constraints()]
+    q, s, y = solution.weights * examples.share, examples.s[:, 0], examples.y.toarray()
+    for row in listed.iter_rows(named=True):
+        position = names.index(row["constraint"])
+        among = q if position == 0 else q * y[:, position - 1]
+        eps = 0.0 if position == 0 else 0.01
+        excess = abs(among @ (s - 0.5)) - eps * among.sum()
+        assert row["violation"] == pytest.approx(excess)
+        assert row["excess"] == pytest.approx(excess / among.sum())
+        assert row["multiplier"] == pytest.approx(2.0 * np.sign(among @ (s - 0.5)) * excess)
+    largest = float(listed["violation"][0])
+    assert solution.violated(least=largest).is_empty()
+    met = solve(problem_for(examples, eta=0.2, eps_r=0.05, eps_d=0.1), examples)
+    assert met.violated().is_empty()

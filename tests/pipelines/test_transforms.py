@@ -1,5 +1,6 @@
 """The transforms as another pipeline would use them, and the room's public face."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -15,8 +16,17 @@ from apache_beam.testing.util import assert_that
 
 import pipelines
 from m4.catalogue import Catalogue
-from pipelines import AnnotateShards, ApplyPolicy, ApplySettings, CountPatterns, find_shards
-from pipelines.counting import pattern_columns, shard_patterns
+from pipelines import (
+    AnnotateShards,
+    ApplyPolicy,
+    ApplySettings,
+    CountPatterns,
+    find_shards,
+    partitions,
+    transforms,
+)
+from pipelines.counting import merge_patterns, shard_patterns
+from pipelines.partitions import Partitions
 from pipelines.shards import ShardRef
 from pipelines.transforms import _MergePatterns
 
@@ -73,24 +83,55 @@ def test_count_patterns_adds_up_all_tables(
     output = tmp_path / "patterns.parquet"
     annotations = str(annotated / "annotations")
     stems = tuple(f"0000{i}" for i in range(4))
-    job = CountPatterns(stems, annotations, None, catalogue, str(output))
+    job = CountPatterns(stems, annotations, None, catalogue, str(output), partitions=4)
     run(job, lambda found: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["patterns.parquet"]
     table = pq.read_table(output)
     assert sum(table["count"].to_pylist()) == 240
     assert table.schema.metadata[b"catalogue"].decode() == catalogue.digest
 
 
-def test_accumulators_without_tables_add_nothing(annotated: Path, catalogue: Catalogue) -> None:
-    annotations, columns = str(annotated / "annotations"), pattern_columns(catalogue)
-    tables = [shard_patterns(annotations, f"0000{i}", columns) for i in range(3)]
-    merge = _MergePatterns()
+@pytest.mark.parametrize("carried", [0, 1 << 20])
+def test_accumulators_are_merged_in_any_order(
+    tmp_path: Path,
+    annotated: Path,
+    catalogue: Catalogue,
+    monkeypatch: pytest.MonkeyPatch,
+    carried: int,
+) -> None:
+    monkeypatch.setattr(partitions, "CARRIED_BYTES", carried)
+    annotations = str(annotated / "annotations")
+    tables = [shard_patterns(annotations, f"0000{i}", catalogue) for i in range(4)]
+    merge = _MergePatterns(Partitions(str(tmp_path / "patterns.parquet"), 1, "x"))
     empty = merge.create_accumulator()
-    one = merge.add_input(merge.create_accumulator(), tables[0])
-    two = merge.add_input(merge.add_input(merge.create_accumulator(), tables[1]), tables[2])
-    assert merge.merge_accumulators([empty, empty]) == []
-    joined = merge.extract_output(merge.merge_accumulators([empty, two, one]))
-    assert joined["count"].sum() == 180
-    assert joined.equals(merge.extract_output(merge.merge_accumulators([one, two])))
+    assert merge.compact(merge.merge_accumulators([empty, empty])) == []
+    one = merge.compact(merge.add_input(merge.create_accumulator(), tables[0]))
+    two = merge.compact(merge.add_input(merge.add_input([], tables[1]), tables[2]))
+    assert [isinstance(part, str) for part in [*one, *two]] == [not carried] * 2
+    three = merge.add_input([], tables[3])
+    wanted = merge_patterns(tables)
+    assert wanted["count"].to_numpy().sum() == 240
+    for order in itertools.permutations([empty, one, two, three]):
+        assert merge.extract_output(merge.merge_accumulators(order)).equals(wanted)
+    halves = [merge.merge_accumulators([one, three]), merge.merge_accumulators([two])]
+    assert merge.extract_output(merge.merge_accumulators(halves)).equals(wanted)
+
+
+def test_accumulators_merge_as_many_rows_as_they_have(
+    annotated: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = shard_patterns(str(annotated / "annotations"), "00000", catalogue)
+    monkeypatch.setattr(transforms, "MERGED_ROWS", 2 * len(table))
+    merge = _MergePatterns(Partitions("unused", 1, "x"))
+    accumulator = merge.create_accumulator()
+    lengths = []
+    for _ in range(5):
+        accumulator = merge.add_input(accumulator, table)
+        lengths.append(len(accumulator))
+    assert lengths == [1, 2, 1, 2, 1]
+    assert merge.merge_accumulators([["a path"], accumulator]) == ["a path", *accumulator]
+    total = merge.extract_output(accumulator)["count"].to_numpy()
+    assert (total == 5 * table["count"].to_numpy()).all()
 
 
 def test_apply_policy_writes_a_manifest_of_each_table(
