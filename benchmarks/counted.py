@@ -14,6 +14,7 @@ from m4.certificate import Certificate
 from m4.counting import PatternCounter
 from m4.dual import TableDual
 from m4.optimum import maximise
+from m4.patterns import Patterns
 from m4.problem import Problem
 
 BLOCK = 250_000  # rows drawn and counted at a time
@@ -68,6 +69,12 @@ def count(web: Web, rows: int, threads: int) -> tuple[Buckets, Counting]:
     merging = clock.lap()
     buckets = whole.buckets()
     return buckets, Counting(together, drawing, counting, merging, clock.lap())
+
+
+def counted_patterns(web: Web, rows: int) -> Patterns:
+    """The distinct patterns of rows 0..rows, as counting gives them: without idle labels."""
+    buckets, _ = count(web, rows, 1)
+    return next(buckets.patterns(block=rows))
 
 
 def _part(web: Web, rows: int, part: int, threads: int) -> tuple[PatternCounter, float, float]:

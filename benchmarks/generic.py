@@ -41,7 +41,13 @@ def lbfgsb(problem: Problem, patterns: Patterns, accuracy: float) -> tuple[Duals
         jac=True,
         method="L-BFGS-B",
         bounds=Bounds(np.append(np.zeros(size), -np.inf), np.full(size + 1, np.inf)),
-        options={"gtol": accuracy, "ftol": 0.0, "maxiter": ENDLESS, "maxfun": ENDLESS},
+        options={
+            "gtol": accuracy,
+            "ftol": 0.0,
+            "maxcor": 30,  # with 10 it stops short of a relative gap of 1e-6
+            "maxiter": ENDLESS,
+            "maxfun": ENDLESS,
+        },
     )
     above, below = found.x[:-1].reshape(2, -1)
     return Duals(above - below, float(found.x[-1])), found.nfev

@@ -5,6 +5,7 @@ loose tolerance, which is tightened tenfold until the certificate of its multipl
 gap of at most 1e-6: the time that counts is that of the first run that reaches it, and of no other.
 """
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from benchmarks.report import Report, Table, exact, power, progress, seconds, ti
 from m4.optimum import ACCURACY
 
 MATCHED = 1e-6  # relative gap that a peer has to reach
+OURS_MATCHED = 1e-8  # and ours
 LADDER = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
 DENSE = 10_000  # rows above which the dense methods of scipy are not tried
 
@@ -44,7 +46,7 @@ class Settings:
     ----------
     rows : sizes
     shapes : (values, labels)
-    forms : "rows": examples as they come; "patterns": joined before the clock starts
+    forms : "rows": examples as they come; "patterns": counted before the clock starts
     solvers : ours are `m4` and `m4 with certificate`; all where left out
     limit : seconds that a run may take
     memory : gigabytes that it may hold
@@ -66,50 +68,57 @@ class Settings:
 class Cell:
     """What one solver did on one problem: an outcome, or why there is none."""
 
-    outcome: Outcome | None
+    solver: str
     accuracy: float
+    outcome: Outcome | None = None
     reason: str = ""
 
     @property
+    def gap(self) -> float:
+        return self.outcome.relative_gap if self.outcome is not None else math.inf
+
+    @property
     def matched(self) -> bool:
-        return self.outcome is not None and self.outcome.relative_gap <= MATCHED
+        return self.gap <= (OURS_MATCHED if self.solver in OURS else MATCHED)
 
 
 def run_job(job: Job, settings: Settings) -> Cell:
     """Run one job in a process of its own."""
     ended = run_limited("benchmarks.peer", job.model_dump_json(), memory=settings.memory * GIGABYTE)
-    if ended.how == "time":
-        return Cell(None, job.accuracy, f"> {settings.limit:g} s")
-    if ended.how == "memory":
-        return Cell(None, job.accuracy, f"> {settings.memory:g} GB")
-    if ended.how == "failed":
+    if ended.how == "done":
+        outcome = Outcome.model_validate_json(ended.output.strip().splitlines()[-1])
+        if not outcome.problem:
+            return Cell(job.solver, job.accuracy, outcome)
+        reason = f"failed: {_short(outcome.problem)}"
+    elif ended.how == "failed":
         said = ended.error.strip().splitlines() or ["died without a word"]
-        return Cell(None, job.accuracy, f"failed: {_short(said[-1])}")
-    outcome = Outcome.model_validate_json(ended.output.strip().splitlines()[-1])
-    if outcome.problem:
-        return Cell(None, job.accuracy, f"failed: {_short(outcome.problem)}")
-    return Cell(outcome, job.accuracy)
+        reason = f"failed: {_short(said[-1])}"
+    else:
+        limit = f"{settings.limit:g} s" if ended.how == "time" else f"{settings.memory:g} GB"
+        reason = f"> {limit}"
+    return Cell(job.solver, job.accuracy, reason=reason)
 
 
 def _short(message: str) -> str:
-    return message.replace("|", "/")[:60]
+    """The first sentence, fit for a table."""
+    return message.split(". ")[0].replace("|", "/")[:60]
 
 
 def climb(job: Job, settings: Settings, start: float) -> Cell:
-    """Tighten the tolerance from `start` until the accuracy is matched; the last run otherwise.
+    """Tighten the tolerance from `start` until the accuracy is matched.
 
-    A run that reached a worse accuracy stands where the next is over a limit.
+    Where it never is, or a tighter run fails or is over a limit, the most accurate run stands.
     """
-    last = Cell(None, start, "not run")
+    best = Cell(job.solver, start, reason="not run")
     for accuracy in LADDER[LADDER.index(start) :]:
         cell = run_job(job.model_copy(update={"accuracy": accuracy}), settings)
         _say(job, cell)
         if cell.outcome is None:
-            return cell if last.outcome is None else last
-        last = cell
+            return cell if best.outcome is None else best
+        best = cell if cell.gap < best.gap else best
         if cell.matched or job.solver in OURS:
-            return cell
-    return last
+            break
+    return best
 
 
 def _say(job: Job, cell: Cell) -> None:
@@ -150,9 +159,9 @@ def compare(shape: tuple[int, int], form: Form, settings: Settings) -> Compariso
         start, stopped = LADDER[0], _missing(solver)
         for rows in map(int, settings.rows):
             if stopped:
-                cell = Cell(None, start, stopped)
+                cell = Cell(solver, start, reason=stopped)
             elif solver in GENERIC[1:] and rows > DENSE:
-                cell = Cell(None, start, "not run")
+                cell = Cell(solver, start, reason="not run")
             else:
                 job = Job(
                     solver=solver,

@@ -113,6 +113,7 @@ class Dual(ABC):
         self.eta, self.cap, self.price = problem.eta, problem.cap, problem.price
         self.tilt = tilt
         self.bound = math.inf if problem.slack == "l2" else self.price
+        self.stated = tilt is None and anchor is None  # the problem's own dual, nothing added
         size = len(self.eps) + 1
         if problem.slack == "l2":
             squared = np.full(size, 1.0 / self.price)

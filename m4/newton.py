@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, lstsq
 
 from m4.dual import Dual, Point
 
@@ -69,13 +69,13 @@ class Model:
         if not len(free):
             return
         signs = np.sign(ends[free])
+        curve, force = self.hessian[np.ix_(free, free)], gradient[free] + self.kink[free] * signs
         try:
-            factor = cho_factor(self.hessian[np.ix_(free, free)], check_finite=False)
-            move = -cho_solve(factor, gradient[free] + self.kink[free] * signs, check_finite=False)
-        except LinAlgError:  # singular: the sweeps alone have to do
-            return
-        if not np.isfinite(move).all():
-            return
+            move = -cho_solve(cho_factor(curve, check_finite=False), force, check_finite=False)
+        except LinAlgError:  # singular to rounding: the shortest of all best moves
+            move = -lstsq(curve, force, check_finite=False)[0]
+        if not np.isfinite(move).all() or force @ move >= 0.0:
+            return  # the sweeps alone have to do
         with np.errstate(divide="ignore", invalid="ignore"):
             to_zero = np.where(move * signs < 0, -ends[free] / move, np.inf)
             to_bound = np.where(move * signs > 0, (self.bound * signs - ends[free]) / move, np.inf)
@@ -137,19 +137,40 @@ class Newton:
         slope = np.append(-point.moment[chosen], -point.rate_error) + pull
         hessian[np.diag_indices_from(hessian)] += dual.anchor.weight[both]
         kink = np.maximum(dual.eps[chosen] * point.mass[chosen], 0.0)
-        for _ in range(12):
+        for _ in range(8):
             damped = hessian + np.diag(self._damping * self._scale[both] + 1e-300)
-            trial, promised = self._try(slope, damped, kink, chosen)
+            ends, rate_dual, promised = self._aim(slope, damped, kink, chosen)
             if not promised < -SHORTEST_STEP * max(abs(point.value), 1e-9):
-                return self._settle(trial)
-            gained = (trial.value - point.value) / promised
+                return self._settle(dual.evaluate(ends, rate_dual))
+            if self._search(ends, rate_dual, promised):
+                return True
+            self._damping *= 100.0
+        return False
+
+    def _search(self, ends: np.ndarray, rate_dual: float, promised: float) -> bool:
+        """Go towards where the model has its minimum, as far as the value falls enough.
+
+        Where a full step overshoots, a parabola through what was seen gives the next one. The
+        damping follows from how far the model could be trusted.
+        """
+        point, dual = self.point, self._dual
+        length = 1.0
+        for _ in range(6):
+            away = length * (ends - point.duals)
+            trial = dual.evaluate(
+                ends if length == 1.0 else point.duals + away,
+                point.rate_dual + length * (rate_dual - point.rate_dual),
+            )
+            gained = (trial.value - point.value) / (length * promised)
             if gained > 0.1:
-                self._damping = max(self._damping * (0.1 if gained > 0.7 else 1.0), 1e-13)
+                trusted = 0.1 if gained > 0.7 else 1.0
+                grown = 10.0 if length < 0.1 else 2.0
+                self._damping = max(self._damping * (trusted if length == 1.0 else grown), 1e-13)
                 self.point = trial
                 return True
             if promised > -1e-12 * max(abs(point.value), 1e-9) and self._settle(trial):
                 return True
-            self._damping *= 30.0
+            length *= min(max(0.5 / (1.0 - min(gained, 0.0)), 0.05), 0.5)
         return False
 
     def _settle(self, trial: Point) -> bool:
@@ -159,11 +180,11 @@ class Newton:
             self.point = trial
         return better
 
-    def _try(
+    def _aim(
         self, slope: np.ndarray, hessian: np.ndarray, kink: np.ndarray, chosen: np.ndarray
-    ) -> tuple[Point, float]:
-        """The model's minimum, looked at, and the change that the model promises."""
-        point, dual = self.point, self._dual
+    ) -> tuple[np.ndarray, float, float]:
+        """The multipliers v and mu at the model's minimum, and the change that it promises."""
+        point = self.point
         # Minimise mu out of the model: its row and column are the last.
         across, curve = hessian[:-1, -1], hessian[-1, -1]
         reduced = Model(
@@ -171,7 +192,7 @@ class Newton:
             hessian[:-1, :-1] - across[:, None] * across[None, :] / curve,
             kink,
             point.duals[chosen],
-            dual.bound,
+            self._dual.bound,
         )
         ends = reduced.minimise()
         moved = ends - reduced.start
@@ -179,4 +200,4 @@ class Newton:
         promised = reduced.change(ends) - 0.5 * slope[-1] ** 2 / curve
         duals = point.duals.copy()
         duals[chosen] = ends
-        return dual.evaluate(duals, point.rate_dual + float(rate_move)), promised
+        return duals, point.rate_dual + float(rate_move), promised

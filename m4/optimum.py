@@ -12,9 +12,9 @@ from m4.quasi_newton import QuasiNewton
 
 ACCURACY = 1e-12  # relative gap that is aimed at; Newton steps usually end below it
 LBFGS_ACCURACY = 1e-9
-NEWTON_STEPS = 40
+NEWTON_STEPS = 120
 LBFGS_STEPS = 200
-ROUNDS = 10
+ROUNDS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,9 @@ def maximise(
     accuracy : relative gap at which to stop
     """
     before = dual.passes
+    if dual.eta >= dual.cap and dual.stated:
+        point = _all_at_the_cap(dual)
+        return Optimum(point, dual.passes - before, proves_infeasible(dual, point))
     duals, rate_dual = start or (np.zeros(dual.size), 0.0)
     point = dual.evaluate(np.clip(duals, -dual.bound, dual.bound), rate_dual)
     scale = _everything_moves(dual)
@@ -71,6 +74,24 @@ def maximise(
         if first.value - point.value <= 1e-13 * abs(first.value) and point.gap > 0.5 * first.gap:
             break
     return Optimum(point, dual.passes - before, proves_infeasible(dual, point))
+
+
+def _all_at_the_cap(dual: Dual) -> Point:
+    """Where the rate is the cap there is one choice of weights: multipliers only price it."""
+    lowest = -2.0 * dual.cap - dual.eta
+    seen = dual.evaluate(np.zeros(dual.size), lowest)
+    excess = np.maximum(np.abs(seen.moment) - dual.eps * seen.mass, 0.0)
+    if dual.problem.slack == "l2":
+        size = dual.price * excess
+    elif math.isfinite(dual.price):
+        size = np.where(excess > 0.0, dual.price, 0.0)
+    else:  # large enough to prove that violations cannot be avoided, if there are any
+        total = float(excess.sum())
+        size = np.where(excess > 1e-12, 2.0 * dual.largest_primal / max(total, 1e-300), 0.0)
+    duals = np.sign(seen.moment) * size
+    # No slope is steeper than this, so that every weight stays at the cap.
+    steepest = float(size @ (1.0 + dual.eps))
+    return dual.evaluate(duals, lowest - steepest)
 
 
 def _steps(dual: Dual, method: Newton | QuasiNewton, most: int, accuracy: float) -> Point:
@@ -98,5 +119,5 @@ def _everything_moves(dual: Dual) -> np.ndarray:
 
 def proves_infeasible(dual: Dual, point: Point) -> bool:
     """Weak duality: no weights at all can cost as much as the dual value."""
-    stated = math.isinf(dual.price) and dual.tilt is None and not dual.anchor.weight.any()
-    return stated and dual.dual_value(point) > dual.largest_primal
+    hard = math.isinf(dual.price) and dual.stated
+    return hard and dual.dual_value(point) > dual.largest_primal

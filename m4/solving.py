@@ -1,5 +1,6 @@
 """Solve for sampling weights: from patterns with a problem, or from plain arrays."""
 
+import contextlib
 import math
 import os
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from m4.totals import weights as weights_of
 Method = Literal["auto", "dual", "cvxpy", "streaming"]
 
 REQUIRED_ACCURACY = 1e-6  # relative gap above which a solution is not handed out
+EDGE_ACCURACY = 1e-8  # relative gap above which a general solver is asked where that is quick
+LARGEST_GENERAL = 500_000  # non-zeros of the moments for which it is
 LARGEST_TABLE = 1_000_000  # numbers per attribute pattern and label, if that is more than the data
 
 
@@ -111,7 +114,7 @@ def solve(
         if given is not None and wrong:
             raise InputError(f"{option} {given!r} has no effect with method {method}; leave it out")
     joined, inverse = patterns.distinct()
-    looked = 0
+    looked, by = 0, str(method)
     if method == "streaming":
         from m4.streaming import solve_by_streaming
 
@@ -122,19 +125,19 @@ def solve(
         ).constraints
     elif method == "cvxpy":
         duals = _solve_by_cvxpy(problem, joined, solver)
+        by = f"cvxpy/{(solver or 'clarabel').lower()}"
     else:
-        duals, looked = _solve_by_dual(problem, joined, start)
+        duals, looked, by = _solve_by_dual(problem, joined, start)
     rate_dual = repair_rate(problem, duals, joined)
     weights = weights_of(problem, duals, rate_dual, joined)
     plain, totals = measure(problem, joined), measure(problem, joined, weights)
-    name = "dual" if fast else method
     policy = make_policy(
         problem,
         duals,
         rate_dual,
         plain,
         totals,
-        method=f"cvxpy/{(solver or 'clarabel').lower()}" if method == "cvxpy" else name,
+        method=by,
         catalogue=catalogue,
     )
     return make_solution(policy, weights[inverse], patterns.counts, plain, totals, looked)
@@ -226,15 +229,26 @@ def processors() -> int:
 
 def _solve_by_dual(
     problem: Problem, patterns: Patterns, start: Policy | None
-) -> tuple[np.ndarray, int]:
+) -> tuple[np.ndarray, int, str]:
+    """Multipliers, passes, and the method that led there."""
     if start is not None and start.problem.constraints() != problem.constraints():
         raise InputError("start is a policy of other constraints; solve without it")
     first = None if start is None else (start.dual_vector(), start.rate_dual)
-    optimum = maximise(dual_of(problem, patterns), start=first)
+    dual = dual_of(problem, patterns)
+    optimum, method = maximise(dual, start=first), "dual"
+    # At the edge of what is feasible the dual is all but linear: interior points do better there.
+    if not optimum.infeasible and optimum.point.relative_gap > EDGE_ACCURACY:
+        moments = Moments.of(problem, patterns)
+        if moments.z.nnz <= LARGEST_GENERAL:
+            with contextlib.suppress(NoSolution):
+                found = solve_with_cvxpy(moments)
+                again = maximise(dual, start=(found.constraints, found.rate))
+                if again.point.gap < optimum.point.gap:
+                    optimum, method = again, "cvxpy/clarabel, dual"
     point = optimum.point
     if optimum.infeasible or point.relative_gap > REQUIRED_ACCURACY:
         _complain(problem, patterns, f"a relative gap of {point.relative_gap:.1e}")
-    return point.duals, optimum.passes
+    return point.duals, dual.passes, method
 
 
 def _solve_by_cvxpy(problem: Problem, patterns: Patterns, solver: str | None) -> np.ndarray:

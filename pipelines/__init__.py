@@ -12,6 +12,8 @@ _HOMES = {
     "CountSettings": "pipelines.settings",
     "count": "pipelines.stages",
     "read_patterns": "pipelines.counting",
+    "CurveSettings": "pipelines.settings",
+    "curve": "pipelines.stages",
     "SolveSettings": "pipelines.settings",
     "solve": "pipelines.stages",
     "VerifyPolicySettings": "pipelines.settings",
@@ -29,7 +31,7 @@ _HOMES = {
     "AnnotateShards": "pipelines.transforms",
     "ApplyPolicy": "pipelines.transforms",
     "CountPatterns": "pipelines.transforms",
-    "MeasurePolicy": "pipelines.transforms",
+    "AddUpShards": "pipelines.transforms",
 }
 __all__ = sorted(_HOMES)
 

@@ -72,6 +72,11 @@ class ApplySettings(Model):
         default=False,
         description="write weights too, for redrawing each epoch; weights name patterns",
     )
+    design: Literal["poisson", "calibrated"] = Field(
+        default="poisson",
+        description="calibrated: a policy's thresholds are corrected until the copies drawn, not "
+        "only their mean, meet the tolerances; takes patterns.parquet and a few passes more",
+    )
     beam: BeamSettings = BeamSettings()
 
 

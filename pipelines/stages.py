@@ -270,8 +270,11 @@ def curve(settings: CurveSettings, *, progress: Progress | None = None) -> Curve
 def apply(settings: ApplySettings, *, progress: Progress | None = None) -> StageRecord:
     """Draw a manifest for every annotated shard of a run.
 
-    Raises `InputError` where there are no annotations, and where policy, annotations and catalogue
-    do not belong together.
+    With the calibrated design, thresholds are calibrated first, into `<manifest>-thresholds.json`;
+    progress is that of the manifests, which are drawn after that.
+
+    Raises `InputError` where there are no annotations, where policy, annotations and catalogue do
+    not belong together, and where a calibrated design has no patterns of these annotations.
     """
     from pipelines.transforms import ApplyPolicy
 
@@ -288,10 +291,18 @@ def apply(settings: ApplySettings, *, progress: Progress | None = None) -> Stage
     )
     inputs = digest_of(*(f"{stem} {commit.settings} {commit.rows}" for stem, commit in tables))
     tally = Tally(f"apply {settings.manifest}", settings.run, settings, inputs)
+    thresholds = None
+    if policy is not None and settings.design == "calibrated":
+        from pipelines.thresholds import calibrate
+
+        thresholds = calibrate(settings, catalogue, policy, tables)
+        digest = digest_of(digest, thresholds.model_dump_json())
     stems = tuple(stem for stem, commit in tables if not _applied(folder, stem, commit, digest))
     if stems:
         with watch(folder, [stem for stem, _ in tables], progress):
-            job = ApplyPolicy(stems, annotations, folder, catalogue, policy, settings, digest)
+            job = ApplyPolicy(
+                stems, annotations, folder, catalogue, policy, settings, digest, thresholds
+            )
             run(job, settings.beam)
     for stem, _ in tables:
         commit = read_commit(folder, stem)

@@ -13,7 +13,7 @@ from m4.policy import Policy
 from pipelines.annotation import annotate_shard
 from pipelines.annotators import Annotator, AnnotatorName, make_annotators
 from pipelines.counting import merge_patterns, shard_patterns
-from pipelines.manifests import write_manifest
+from pipelines.manifests import Thresholds, write_manifest
 from pipelines.partitions import Part, Partitions
 from pipelines.settings import ApplySettings
 from pipelines.shards import ShardRef
@@ -141,9 +141,11 @@ class ApplyPolicy(beam.PTransform):
     policy: Policy | None
     settings: ApplySettings
     digest: str
+    thresholds: Thresholds | None = None
 
     def expand(self, pipeline: Any) -> beam.PCollection:
-        fixed = (self.folder, self.catalogue, self.policy, self.settings, self.digest)
+        drawn_by = (self.policy, self.settings, self.digest, self.thresholds)
+        fixed = (self.folder, self.catalogue, *drawn_by)
         annotations = self.annotated
         return (
             pipeline

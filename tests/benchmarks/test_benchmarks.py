@@ -149,6 +149,19 @@ class TestCounted:
         assert np.array_equal(one.counts, three.counts)
         assert timing.without_drawing < timing.draw_and_count + timing.merge + timing.lay_out
 
+    def test_patterns_are_those_of_the_rows_without_idle_labels(self, web: Web) -> None:
+        found = counted.counted_patterns(web, ROWS)
+        rows = web.patterns(0, ROWS)
+        known = rows.observed.any(axis=1)
+        busy = rows.rows(known).distinct()[0]
+        assert len(found.counts) == len(busy.counts) + 1
+        assert found.examples == ROWS
+        idle = ~found.observed.any(axis=1)
+        assert found.counts[idle].tolist() == [(~known).sum()]
+        assert found.y[idle].nnz == 0
+        labels = found.counts @ found.y
+        assert np.array_equal(labels, rows.rows(known).y.sum(axis=0))
+
     def test_certificate_of_buckets_is_that_of_patterns(self, web: Web, patterns: Patterns) -> None:
         problem = web.usual_problem()
         duals = np.random.default_rng(0).normal(0, 0.2, len(problem.layout.eps))

@@ -246,3 +246,19 @@ def test_data_that_is_balanced_already_is_left_alone(problem_for: MakeProblem) -
                 assert optimum.passes < 10
                 assert not optimum.infeasible
                 assert np.abs(optimum.point.duals).max() < 1e-12
+
+
+@pytest.mark.parametrize("settings", [{"penalty": 1000.0}, {"penalty": 3.0, "slack": "l2"}])
+@pytest.mark.parametrize("cap", [0.5, 20.0])
+def test_a_rate_at_the_cap_is_priced_in_two_passes(
+    settings: dict[str, Any], cap: float, biased: MakeExamples, problem_for: MakeProblem
+) -> None:
+    examples = biased(1, 40, 3, 2, utilities=True).distinct()[0]
+    problem = problem_for(examples, eta=cap, cap=cap, **settings)
+    for dual in duals_of(problem, examples):
+        optimum = maximise(dual)
+        assert optimum.passes == 2
+        assert optimum.point.relative_gap < 1e-12
+        assert optimum.point.violation.max() >= 0.0
+    hard = problem_for(examples, eta=cap, cap=cap)
+    assert all(maximise(dual).infeasible for dual in duals_of(hard, examples))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from m4.errors import InputError
-from m4.sampling import draw_copies, uniform_draws
+from m4.sampling import draw_copies, poisson_copies, uniform_draws
 
 UIDS = [hashlib.sha256(str(number).encode()).hexdigest()[:32] for number in range(20_000)]
 
@@ -96,6 +96,50 @@ def test_a_heavier_weight_never_loses_a_copy() -> None:
     assert (heavy > light).any()
 
 
+weights_and_draws = st.lists(
+    st.tuples(st.floats(0, 5, allow_nan=False), st.floats(0, 1, exclude_max=True), st.floats(0, 5)),
+    max_size=40,
+)
+
+
+@given(weights_and_draws)
+def test_a_lower_weight_draws_a_part_of_the_sample(rows: list[tuple[float, float, float]]) -> None:
+    """Nested: what is used under lower weights is used under higher ones at least as often."""
+    weights, draws, more = (np.array([row[at] for row in rows]) for at in range(3))
+    low, high = poisson_copies(weights, draws), poisson_copies(weights + more, draws)
+    assert (low <= high).all()
+    assert (np.abs(low - weights) <= 1).all()
+
+
+@given(weights_and_draws, st.randoms(use_true_random=False))
+def test_copies_go_with_their_example(
+    rows: list[tuple[float, float, float]], generator: random.Random
+) -> None:
+    shuffled = list(rows)
+    generator.shuffle(shuffled)
+    copies = [
+        poisson_copies(np.array([row[0] for row in order]), np.array([row[1] for row in order]))
+        for order in (rows, shuffled)
+    ]
+    expected = dict(zip(rows, copies[0].tolist(), strict=True))
+    assert [expected[row] for row in shuffled] == copies[1].tolist()
+
+
+@given(st.floats(0, 5))
+def test_over_all_draws_the_mean_is_the_weight(weight: float) -> None:
+    """Draws laid out evenly in [0, 1): the mean is exact within one draw."""
+    draws = (np.arange(1000) + 0.5) / 1000
+    assert abs(poisson_copies(np.full(1000, weight), draws).mean() - weight) <= 1e-3
+
+
+def test_draws_may_come_from_anywhere() -> None:
+    weights = np.random.default_rng(3).uniform(0, 3, len(UIDS))
+    draws = uniform_draws(UIDS, seed=4, epoch=1)
+    by_uid = draw_copies(weights, UIDS, seed=4, epoch=1)
+    np.testing.assert_array_equal(poisson_copies(weights, draws), by_uid)
+    assert by_uid.dtype == np.int32
+
+
 def test_nothing_gives_nothing() -> None:
     assert draw_copies(np.zeros(0), [], seed=0).shape == (0,)
 
@@ -106,3 +150,6 @@ def test_what_does_not_fit_is_refused() -> None:
     for bad in (-0.1, np.nan, np.inf):
         with pytest.raises(InputError, match="negative or not finite"):
             draw_copies(np.array([0.5, bad]), ["a", "b"], seed=0)
+    for draw in (-0.1, 1.0, np.nan):
+        with pytest.raises(InputError, match="a draw is outside"):
+            poisson_copies(np.array([0.5, 0.5]), np.array([0.2, draw]))

@@ -15,12 +15,14 @@ from m4.catalogue import Catalogue
 from m4.errors import InputError
 from m4.patterns import Patterns
 from m4.policy import Policy
+from m4.realised import Realised, realised_totals
 from m4.sampling import draw_copies
 from pipelines.beam import BeamSettings
+from pipelines.manifests import Thresholds
 from pipelines.record import read_run
 from pipelines.settings import AnnotateSettings, ApplySettings, CountSettings, SolveSettings
 from pipelines.stages import annotate, apply, count, solve
-from pipelines.tables import read_commit
+from pipelines.tables import read_commit, to_patterns
 
 People = Callable[[int], list[Any]]
 WriteShards = Callable[..., list[Any]]
@@ -180,6 +182,155 @@ def test_under_the_manifests_weights_each_label_is_within_its_tolerance(
         assert abs(np.average(women, weights=weights) - 0.5) <= 0.15 + 1e-6, label
         if label in ("nurse", "chef"):
             assert abs(np.mean(women) - 0.5) > 0.15, label
+
+
+# Calibrated thresholds
+
+
+@pytest.fixture
+def calibrated(run: Path, settings: ApplySettings) -> ApplySettings:
+    """Settings of a calibrated design, in a run with its patterns counted."""
+    count(CountSettings(run=str(run), catalogue=settings.catalogue))
+    return settings.model_copy(update={"design": "calibrated"})
+
+
+def thresholds_of(run: Path, name: str = "manifest") -> Thresholds:
+    return Thresholds.model_validate_json((run / f"{name}-thresholds.json").read_bytes())
+
+
+def realised_of(run: Path, catalogue: Catalogue, policy_path: Path) -> Realised:
+    """Measured from the manifest and the annotations, put together."""
+    stems = [path.stem for path in sorted((run / "manifest").glob("*.parquet"))]
+    folders = (run / "annotations", run / "manifest")
+    marks, drawn = (
+        pa.concat_tables([pq.read_table(folder / f"{stem}.parquet") for stem in stems])
+        for folder in folders
+    )
+    problem = Policy.load(policy_path).problem
+    patterns = to_patterns(marks, catalogue)
+    return Realised.of(problem, realised_totals(problem, patterns, drawn["copies"].to_numpy()))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_calibrated_copies_are_nearer_to_what_was_asked_for(
+    run: Path, calibrated: ApplySettings, catalogue: Catalogue, policy_path: Path, seed: int
+) -> None:
+    """Planned: with 240 samples at least a third less violation than Poisson's, on each seed."""
+    calibrated = calibrated.model_copy(update={"seed": seed})
+    apply(calibrated.model_copy(update={"design": "poisson"}))
+    poisson = realised_of(run, catalogue, policy_path)
+    apply(calibrated)
+    thresholds = thresholds_of(run)
+    assert thresholds.rounds[0] == poisson
+    assert realised_of(run, catalogue, policy_path) == thresholds.realised
+    assert thresholds.realised.total_violation < poisson.total_violation / 1.5
+    assert poisson.total_violation > 0.01
+
+
+def test_calibrated_copies_are_drawn_with_the_thresholds_beside_the_manifest(
+    run: Path, calibrated: ApplySettings, catalogue: Catalogue, policy_path: Path
+) -> None:
+    apply(calibrated.model_copy(update={"weights": True}))
+    thresholds, policy = thresholds_of(run), Policy.load(policy_path)
+    planned = copies_of(run)
+    for i in range(4):
+        annotations = pq.read_table(run / "annotations" / f"0000{i}.parquet")
+        made = pq.read_table(run / "manifest" / f"0000{i}.parquet")
+        drawn = thresholds.weights(policy.problem, to_patterns(annotations, catalogue))
+        wanted = draw_copies(drawn, annotations["uid"].to_pylist(), seed=3)
+        assert made["copies"].to_pylist() == wanted.tolist()
+        # What is redrawn each epoch is redrawn from the policy: thresholds are for one draw.
+        weights = weights_of(annotations, catalogue, policy_path)
+        assert made["weight"].to_pylist() == weights.tolist()
+        assert np.abs(drawn - weights).max() > 0
+    assert sum(planned.values()) == thresholds.realised.copies
+
+
+def test_no_sharding_changes_a_calibrated_copy(
+    run: Path,
+    tmp_path: Path,
+    calibrated: ApplySettings,
+    people: People,
+    write_shards: WriteShards,
+) -> None:
+    apply(calibrated)
+    pairs = people(240)
+    random.Random(2).shuffle(pairs)
+    write_shards(tmp_path / "shards", pairs, 3)
+    other = tmp_path / "other"
+    annotate(
+        AnnotateSettings(
+            shards=(str(tmp_path / "shards"),),
+            catalogue=calibrated.catalogue,
+            run=str(other),
+            annotators=("captions", "fields"),
+        )
+    )
+    count(CountSettings(run=str(other), catalogue=calibrated.catalogue))
+    apply(calibrated.model_copy(update={"run": str(other)}))
+    assert copies_of(other) == copies_of(run)
+    same, here = thresholds_of(other), thresholds_of(run)
+    assert (same.duals, same.rate_dual, same.rounds) == (here.duals, here.rate_dual, here.rounds)
+
+
+@pytest.mark.slow
+def test_two_processes_calibrate_to_the_same_bytes(run: Path, calibrated: ApplySettings) -> None:
+    apply(calibrated)
+    apply(calibrated.model_copy(update={"manifest": "two", "beam": BeamSettings(processes=2)}))
+    assert manifest(run, "two") == manifest(run)
+    assert thresholds_of(run, "two") == thresholds_of(run)
+
+
+def test_calibration_is_not_done_again_and_can_be(
+    run: Path, calibrated: ApplySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while manifests were written: the thresholds stand, what is missing is drawn."""
+    apply(calibrated)
+    wanted, path = manifest(run), run / "manifest-thresholds.json"
+    made = path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.thresholds.calibrate_thresholds", None)
+        (run / "manifest" / "00001.json").unlink()
+        apply(calibrated)
+    assert manifest(run) == wanted
+    path.unlink()
+    apply(calibrated)
+    assert (path.read_bytes(), manifest(run)) == (made, wanted)
+    assert not list(run.glob("*.partial"))
+    apply(calibrated.model_copy(update={"seed": 4}))
+    assert path.read_bytes() != made
+    assert manifest(run) != wanted
+
+
+def test_poisson_manifests_take_no_patterns(run: Path, settings: ApplySettings) -> None:
+    apply(settings)
+    assert not (run / "patterns.parquet").exists()
+    assert not (run / "manifest-thresholds.json").exists()
+    with pytest.raises(InputError, match=r"patterns\.parquet: no such table; run count first"):
+        apply(settings.model_copy(update={"design": "calibrated"}))
+
+
+def test_patterns_of_other_annotations_are_refused(
+    run: Path, annotated: Path, calibrated: ApplySettings
+) -> None:
+    """As many samples, otherwise marked."""
+    annotate(
+        AnnotateSettings(
+            shards=(str(annotated.parent / "shards"),),
+            catalogue=calibrated.catalogue,
+            run=str(run),
+            annotators=("fields", "captions"),
+        )
+    )
+    with pytest.raises(InputError, match=r"patterns\.parquet: counts other samples"):
+        apply(calibrated)
+    assert not (run / "manifest").exists()
+
+
+def test_what_are_no_thresholds_is_refused(run: Path, calibrated: ApplySettings) -> None:
+    (run / "manifest-thresholds.json").write_text("{}")
+    with pytest.raises(InputError, match=r"manifest-thresholds\.json: not thresholds; delete it"):
+        apply(calibrated)
 
 
 # Resuming
