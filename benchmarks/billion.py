@@ -140,6 +140,8 @@ def main(settings: Settings) -> Report:
     progress(f"counted: {counting}, {len(buckets.counts):,} patterns")
     counted = peak_memory() / GIGABYTE
     solving = solve(web.usual_problem(), buckets, threads)
+    if solving.infeasible:
+        raise SystemExit("the constraints cannot be met on so few rows; give more")
     progress(f"solved in {solving.seconds:.1f} s, {solving.passes} passes")
     done = Done(counting, solving, threads, counted, peak_memory() / GIGABYTE)
     report = Report(

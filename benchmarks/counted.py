@@ -47,6 +47,7 @@ class Solving:
 
     seconds: float
     passes: int
+    infeasible: bool
     kernel_gap: float
     certificate: Certificate
     certifying: float
@@ -112,4 +113,11 @@ def solve(problem: Problem, buckets: Buckets, threads: int) -> Solving:
     solving = clock.lap()
     duals = optimum.point.duals
     certificate = certify_buckets(problem, buckets, duals, threads=threads)
-    return Solving(solving, optimum.passes, optimum.point.relative_gap, certificate, clock.lap())
+    return Solving(
+        solving,
+        optimum.passes,
+        optimum.infeasible,
+        optimum.point.relative_gap,
+        certificate,
+        clock.lap(),
+    )

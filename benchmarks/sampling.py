@@ -5,7 +5,7 @@ python -m benchmarks.sampling --examples 1e5 1e6 1e7
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +32,7 @@ LEAVES_OUT = (
     "whatever the design.",
     "Seconds are those of one sample from weights, patterns and draws in memory; systematic "
     "sampling sorts all examples, calibrated thresholds include every round. Reading annotations "
-    "is left out: once for Poisson, once per round and once more for calibrated thresholds.",
+    "is left out: Poisson reads them once, calibrated thresholds once more for each round.",
     "The problem is hard: weights meet every tolerance to rounding, so all that is shown is noise "
     "of the draw.",
     "Memory is the most that the process held up to there, the making of the data included.",
@@ -51,6 +51,7 @@ class Settings:
     width : the tolerance itself
     eta : rate that is kept
     seeds : samples of each design
+    orders : compare orders of the patterns for systematic sampling, not designs
     markdown : file that the report is also written to
     """
 
@@ -60,6 +61,7 @@ class Settings:
     width: float = 1e-3
     eta: float = 0.8
     seeds: int = 9
+    orders: bool = False
     markdown: Path | None = None
 
 
@@ -139,12 +141,36 @@ def systematic(planned: Planned, seed: int) -> np.ndarray:
     return systematic_copies(planned.weights, draws, planned.order, start)
 
 
-DESIGNS: Mapping[str, Callable[[Planned, int], np.ndarray]] = {
+Design = Callable[[Planned, int], np.ndarray]
+DESIGNS: Mapping[str, Design] = {
     "with replacement": with_replacement,
     "Poisson by hash": poisson,
     "calibrated thresholds": calibrated,
     "systematic in pattern order": systematic,
 }
+
+
+def in_order(order: np.ndarray) -> Design:
+    """Systematic sampling in another order of the patterns, (D,)."""
+
+    def draw(planned: Planned, seed: int) -> np.ndarray:
+        return systematic(replace(planned, order=order[planned.drawn.inverse]), seed)
+
+    return draw
+
+
+def orders_of(planned: Planned) -> Mapping[str, Design]:
+    """Systematic sampling in several orders of the patterns."""
+    patterns = planned.drawn.patterns
+    rank = pattern_order(patterns)
+    nobody = np.zeros_like(patterns.s), np.zeros_like(patterns.observed)
+    by_labels = pattern_order(replace(patterns, s=nobody[0], observed=nobody[1]))
+    return {
+        "attributes, then labels": in_order(rank),
+        "labels, then attributes": in_order(by_labels * len(rank) + rank),
+        "by weight": in_order(np.argsort(np.argsort(planned.policy.weights(patterns)))),
+        "shuffled": in_order(np.random.default_rng(0).permutation(len(rank))),
+    }
 
 
 def plan(web: Web, drawn: Drawn, tolerance: str, settings: Settings) -> Planned:
@@ -156,19 +182,19 @@ def plan(web: Web, drawn: Drawn, tolerance: str, settings: Settings) -> Planned:
     return Planned(solution.policy, drawn, solution.weights[drawn.inverse], order[drawn.inverse])
 
 
-def measure(planned: Planned, design: str, settings: Settings) -> tuple[str, ...]:
+def measure(name: str, design: Design, planned: Planned, settings: Settings) -> tuple[str, ...]:
     """One line: violation beyond the tolerance over seeds, what it costs in time and memory."""
     problem, data = planned.policy.problem, planned.drawn
     found, timings = [], []
     for seed in range(settings.seeds):
         clock = Clock()
-        copies = DESIGNS[design](planned, seed)
+        copies = design(planned, seed)
         timings.append(clock.lap())
         totals = realised_totals(problem, data.patterns, copies, data.inverse)
         found.append(Realised.of(problem, totals))
     largest = [each.max_violation for each in found]
     return (
-        design,
+        name,
         exact(float(np.median(largest))),
         exact(max(largest)),
         exact(float(np.median([each.total_violation for each in found]))),
@@ -193,7 +219,8 @@ def main(settings: Settings) -> Report:
     machine = describe()
     tables = []
     columns = (
-        "design", "largest violation, median", "maximum", "sum of violations, median",
+        "order" if settings.orders else "design",
+        "largest violation, median", "maximum", "sum of violations, median",
         "share beyond, median", "seeds that meet all", "rate off by, median", "seconds", "GB",
     )  # fmt: skip
     for examples in map(int, settings.examples):
@@ -202,9 +229,10 @@ def main(settings: Settings) -> Report:
             drawn = data_of(web, examples)
             for tolerance in settings.tolerances:
                 planned = plan(web, drawn, tolerance, settings)
+                designs = orders_of(planned) if settings.orders else DESIGNS
                 lines = []
-                for design in DESIGNS:
-                    lines.append(measure(planned, design, settings))
+                for name, design in designs.items():
+                    lines.append(measure(name, design, planned, settings))
                     progress(f"{power(examples)} {shape} {tolerance}: {' '.join(lines[-1])}")
                 caption = (
                     f"{power(examples)} examples, {shape[0]} values, {shape[1]} labels, "

@@ -39,6 +39,7 @@ class Outcome(Model):
     without_drawing: float
     solving: float
     passes: int
+    infeasible: bool
     relative_gap: float
     memory: int
 
@@ -82,6 +83,7 @@ def run(job: Job) -> Outcome:
         without_drawing=counting.without_drawing,
         solving=solving.seconds,
         passes=solving.passes,
+        infeasible=solving.infeasible,
         relative_gap=solving.certificate.relative_gap,
         memory=peak_memory(),
     )
@@ -115,7 +117,7 @@ def table(caption: str, sizes: list[tuple[tuple[int, int], int]], settings: Sett
                 seconds(outcome.solving),
                 times(outcome.solving / first),
                 str(outcome.passes),
-                exact(outcome.relative_gap),
+                "infeasible" if outcome.infeasible else exact(outcome.relative_gap),
                 f"{outcome.memory / GIGABYTE:.2f} GB",
             )
         )

@@ -7,7 +7,7 @@ import numpy as np
 
 from m4.programme import EXACT, Programme, RateBounds, maximise_rate
 
-WORTHWHILE = 2_000_000  # suspects times rows up to which a conflict is made minimal: half a minute
+WORTHWHILE = 1_000_000  # suspects times rows up to which a conflict is made minimal: half a minute
 
 
 @dataclass(frozen=True, eq=False)

@@ -122,7 +122,7 @@ def _message(problem: Problem, conflicts: Sequence[str], nearest: Relaxation) ->
         message = (
             f"the tolerances cannot be met at rate {problem.eta:g}: {_some(conflicts, listed)} "
             f"conflict; the largest feasible rate is {rate}; "
-            f"{', '.join([*ways, *leave])}, or set a finite penalty"
+            f"{', '.join([*ways, *leave, 'or set a finite penalty'])}"
         )
         if len(message) <= MESSAGE:
             break

@@ -14,7 +14,8 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, lstsq
 
 from m4.dual import Dual, Point
 
-LARGEST_HESSIAN = 40_000_000  # numbers; beyond, quasi-Newton steps have to do
+LARGEST_SYSTEM = 1_000  # constraints in play; beyond, quasi-Newton steps are quicker
+LARGEST_HESSIAN = 40_000_000  # numbers of co-occurrences; beyond, they do not fit
 SHORTEST_STEP = 1e-15  # relative decrease of the model below which rounding decides
 
 
@@ -117,8 +118,10 @@ class Newton:
         self.point = point
 
     def fits(self) -> bool:
-        """Whether the Hessian of the constraints in play fits in memory."""
-        return self._dual.hessian_size(self._in_play()) <= LARGEST_HESSIAN
+        """Whether the Hessian of the constraints in play is small enough."""
+        chosen = self._in_play()
+        small = len(chosen) <= LARGEST_SYSTEM
+        return small and self._dual.hessian_size(chosen) <= LARGEST_HESSIAN
 
     def _in_play(self) -> np.ndarray:
         point = self.point

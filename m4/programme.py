@@ -21,7 +21,7 @@ from scipy.optimize import linprog, minimize
 from m4.moments import Moments
 
 DIRECT = 10_000  # rows that HiGHS is given at once; also the rows left open in a larger programme
-SMOOTHING = (0.3, 0.1, 0.03)  # widths of the rounded corner, one after the other
+SMOOTHING = (0.3, 0.1, 0.03, 0.01, 0.003)  # widths of the rounded corner, one after the other
 ROUNDS = 20  # corrections of a large programme before HiGHS is given all of it
 EXACT = 1e-9  # accuracy of a rate, and of a bias, that is asked of HiGHS
 
@@ -136,6 +136,8 @@ def maximise_rate(
         duals = _smooth(programme, duals, width)
         if goal is not None and programme.bound(duals) < goal * (1.0 - EXACT):
             return RateBounds.of(programme, duals, np.zeros(rows))
+        if np.count_nonzero(np.abs(programme.gain(duals)) < width) < DIRECT:
+            break
     return _correct(programme, duals, goal)
 
 
@@ -219,12 +221,12 @@ def _restricted(
     """
     which, column = np.nonzero(sides)
     share = programme.share[open_rows]
-    scale = sparse.diags_array(1.0 / programme.size[column])
-    weigh = sparse.diags_array(share)
-    moment = weigh @ programme.z[open_rows][:, column] @ scale
-    allowed = weigh @ programme.mass[open_rows][:, column] @ scale
-    sign = sparse.diags_array(1.0 - 2.0 * which)
-    matrix = (moment @ sign - allowed @ sparse.diags_array(programme.eps[column])).T
+    sign, size = 1.0 - 2.0 * which, programme.size[column]
+    moment = programme.z[open_rows][:, column] @ sparse.diags_array(sign / size)
+    allowed = programme.mass[open_rows][:, column] @ sparse.diags_array(
+        programme.eps[column] / size
+    )
+    matrix = (sparse.diags_array(share) @ (moment - allowed)).T
     worth, upper = share, np.ones(len(share))
     if price is not None:
         matrix = sparse.hstack([matrix, -sparse.eye_array(len(column))])

@@ -23,7 +23,7 @@ from m4.problem import Constraint
 from m4.programme import EXACT, Programme, RateBounds, maximise_rate
 
 DIGITS = 4  # significant digits of a suggestion
-MOST_LEFT_OUT = 10  # pairs; to leave out more is another problem, and not a near one
+MOST_LEFT_OUT = 5  # pairs; to leave out more is another problem, and not a near one
 
 
 class Widening(Model):
@@ -49,7 +49,7 @@ class Relaxation(Model):
         those of one conflict after the other until none is left
     leave_out : pairs of value and label without which the rest is feasible; with any one of them
         put back it is not. None where the constraints on values alone conflict, or where more
-        than 10 pairs would have to go
+        than 5 pairs would have to go
     """
 
     eta: float | None
@@ -92,20 +92,29 @@ def nearest_settings(
     """
     goal, eps = eta / cap, programme.eps
     some = bounds.rate > EXACT
-    zeros, ones = np.zeros_like(eps), np.ones_like(eps)
+    ones = np.ones_like(eps)
+    pairs = np.array([each.label is not None for each in constraints], bool)
+    widened = _resolving(programme, goal, conflicts, ones > 0)
+    assert widened is not None  # every conflict has a member
+    left = _resolving(programme, goal, conflicts, pairs) if (widened & ~pairs).any() else widened
+    chosen = None if left is None else _fewest(programme, goal, left, bounds.duals)
+
+    def along(line: Line) -> float | None:
+        return smallest(programme, line, goal, bounds.duals)
+
     # Every moment is within its mass, so a tolerance of 1 forbids nothing.
-    factors = Line(zeros, eps, 1.0, rounded_up(1.0 / eps[eps > 0].min(initial=1.0)))
-    resolving = _resolving(programme, goal, conflicts, ones > 0)
-    assert resolving is not None  # without constraints there is no conflict
-    addition = smallest(programme, Line(eps, resolving * ones, 0.0, 1.0), goal, bounds.duals)
-    names = tuple(str(constraints[j]) for j in np.flatnonzero(resolving).tolist())
+    largest_factor = rounded_up(1.0 / eps[eps > 0].min(initial=1.0))
+    by = along(Line(eps, widened * ones, 0.0, 1.0))
+    names = tuple(str(constraints[j]) for j in np.flatnonzero(widened).tolist())
     return Relaxation(
         eta=rounded_down(cap * bounds.rate) if some else None,
         cap=rounded_up(eta / bounds.rate) if some else None,
-        factor=smallest(programme, factors, goal, bounds.duals),
-        addition=smallest(programme, Line(eps, ones, 0.0, 1.0), goal, bounds.duals),
-        widening=None if addition is None else Widening(constraints=names, addition=addition),
-        leave_out=_left_out(programme, constraints, goal, conflicts),
+        factor=along(Line(np.zeros_like(eps), eps, 1.0, largest_factor)),
+        addition=along(Line(eps, ones, 0.0, 1.0)),
+        widening=None if by is None else Widening(constraints=names, addition=by),
+        leave_out=None
+        if chosen is None
+        else tuple((constraints[j].value, constraints[j].label or "") for j in chosen),
     )
 
 
@@ -158,20 +167,14 @@ def _proven(
 
 
 def _resolving(
-    programme: Programme,
-    goal: float,
-    conflicts: np.ndarray,
-    allowed: np.ndarray,
-    most: int | None = None,
+    programme: Programme, goal: float, conflicts: np.ndarray, allowed: np.ndarray
 ) -> np.ndarray | None:
     """Constraints without which the goal is reached, (S,) bool: the allowed members of one
-    conflict after the other, until none is left. None where a conflict has no such member, or
-    after more than `most` conflicts."""
+    conflict after the other, until none is left. None where a conflict has no such member."""
     resolving = np.zeros_like(conflicts)
-    found, count = conflicts, 0
+    found = conflicts
     while found.any():
-        count += 1
-        if not (found & allowed).any() or (most is not None and count > most):
+        if not (found & allowed).any():
             return None
         resolving |= found & allowed
         found = np.zeros_like(conflicts)
@@ -179,24 +182,24 @@ def _resolving(
     return resolving
 
 
-def _left_out(
-    programme: Programme, constraints: Sequence[Constraint], goal: float, conflicts: np.ndarray
-) -> tuple[tuple[str, str], ...] | None:
-    pairs = np.array([each.label is not None for each in constraints], bool)
-    # Conflicts without a common member: each needs a pair of its own to be left out.
-    resolving = _resolving(programme, goal, conflicts, pairs, MOST_LEFT_OUT)
-    if resolving is None:
-        return None
+def _fewest(
+    programme: Programme, goal: float, resolving: np.ndarray, duals: np.ndarray
+) -> list[int] | None:
+    """Of constraints without which the goal is reached, those that really have to go.
+
+    Where there is a choice, those with a large multiplier.
+    """
 
     def resolve(some: list[int]) -> bool:
         rest = np.ones_like(resolving)
         rest[some] = False
-        return maximise_rate(programme.among(rest), goal=goal).reaches(goal)
+        bounds = maximise_rate(programme.among(rest), start=duals[rest], goal=goal)
+        return bounds.reaches(goal)
 
-    chosen = minimal(np.flatnonzero(resolving).tolist(), resolve, MOST_LEFT_OUT)
-    if len(chosen) > MOST_LEFT_OUT:
-        return None
-    return tuple((constraints[j].value, constraints[j].label or "") for j in sorted(chosen))
+    heaviest = np.argsort(-np.abs(duals) * programme.size, kind="stable")
+    candidates = heaviest[resolving[heaviest]].tolist()
+    chosen = minimal(candidates, resolve, MOST_LEFT_OUT)
+    return sorted(chosen) if len(chosen) <= MOST_LEFT_OUT else None
 
 
 def rounded_up(number: float) -> float:

@@ -171,8 +171,9 @@ def calibrated_copies(
     rounds : how often the thresholds are corrected
 
     The copies depend on the set of examples and their draws, not on their order. They are those of
-    `poisson_copies` for other weights, so the expectation of a copy over seeds is not exactly q,
-    but q up to terms of order 1 / sqrt(N).
+    `poisson_copies` for other weights, so over seeds the mean of a copy is not exactly q: it lies
+    between q and the weights of the problem with tolerances as narrow as those aimed at, a fifth at
+    the least; they come together as N grows.
     """
     problem = policy.problem
 

@@ -356,6 +356,15 @@ class TestScaling:
         assert cells(labels, "shape") == ["(2, 10)", "(2, 20)"]
         assert all(float(gap) < 1e-8 for gap in cells(rows, "relative gap"))
 
+    def test_what_cannot_be_met_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def run(module: str, argument: str, *, memory: float) -> Ended:
+            given = scaling.Job.model_validate_json(argument)
+            return Ended("done", scaling.run(given).model_dump_json(), "")
+
+        monkeypatch.setattr(scaling, "run_limited", run)
+        table = scaling.table("", [((5, 999), 5_000)], scaling.Settings(threads=1))
+        assert cells(table, "relative gap") == ["infeasible"]
+
     def test_limits_are_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(scaling, "run_limited", ending("time"))
         settings = scaling.Settings(limit=5)
@@ -408,8 +417,10 @@ def test_peers_in_processes_of_their_own() -> None:
 
 @pytest.mark.slow
 def test_scaling_in_processes_of_its_own() -> None:
-    rows, _, _ = scaling.main(scaling.Settings(rows=(1e4, 1e5), fixed=1e4)).tables
-    assert len(rows.rows) == 2
+    settings = scaling.Settings(rows=(1e4, 1e5), values=(2, 5), labels=(20,), fixed=1e4)
+    rows, values, labels = scaling.main(settings).tables
+    assert [len(table.rows) for table in (rows, values, labels)] == [2, 2, 1]
+    assert all(float(gap) < 1e-8 for gap in cells(rows, "relative gap"))
 
 
 def test_errors_of_the_generator_reach_the_user(web: Web) -> None:

@@ -1,4 +1,4 @@
-"""The largest rate of a set of constraints: HiGHS on all of it, and the way around for many rows."""
+"""The largest rate under constraints: HiGHS on all of it, and the way around for many rows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +49,7 @@ def test_the_rate_is_that_of_the_programme_as_written(
     found = maximise_rate(programme_of(case.problem, case.examples))
     assert found.rate == pytest.approx(-stated.fun * share.mean(), abs=3e-7)
     assert found.bound == pytest.approx(found.rate, abs=3e-7)
-    assert 0.0 <= found.weights.min() and found.weights.max() <= 1.0
+    assert found.weights.min() >= 0.0 and found.weights.max() <= 1.0
 
 
 @settings(max_examples=30, deadline=None)
