@@ -9,6 +9,7 @@ import polars as pl
 from scipy import sparse
 
 from m4.errors import InputError
+from m4.hashing import order_of, scramble
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,41 +146,51 @@ class Patterns:
     def distinct(self) -> tuple["Patterns", np.ndarray]:
         """Join equal rows. Returns the distinct patterns, and each row's position among them.
 
-        Rows are compared by a 128-bit signature, and the result is then verified exactly.
+        Labels of rows on which nothing is observed are dropped: they enter no constraint. Rows are
+        compared by a 128-bit signature, whose order they are in, and then verified exactly.
         """
-        generator = np.random.default_rng(0x4D34)
-        signature = np.empty((len(self.s), 2), dtype=np.uint64)
+        y = self._labels_that_count()
         dense = np.column_stack([self.s, self.observed, self.utility]) + 0.0  # no negative zero
-        bits = dense.view(np.uint64)
-        for half in range(2):
-            of_column = generator.integers(1, 2**63, size=(bits.shape[1],), dtype=np.uint64) * 2 + 1
-            of_label = generator.integers(1, 2**63, size=(self.y.shape[1],), dtype=np.uint64)
-            mixed = _scramble(bits * of_column[None, :]).sum(axis=1, dtype=np.uint64)
-            terms = _scramble(of_label[self.y.indices] ^ self.y.data.view(np.uint64))
-            ends = np.concatenate([[np.uint64(0)], np.cumsum(terms, dtype=np.uint64)])
-            signature[:, half] = mixed + ends[self.y.indptr[1:]] - ends[self.y.indptr[:-1]]
-        _, first, inverse = np.unique(
-            signature.view([("a", np.uint64), ("b", np.uint64)]).ravel(),
-            return_index=True,
-            return_inverse=True,
-        )
+        words = _signatures(dense.view(np.uint64), y)
+        order = order_of(words)
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = (words[:, order[1:]] != words[:, order[:-1]]).any(axis=0)
+        inverse = np.empty(len(order), dtype=np.intp)
+        inverse[order] = np.cumsum(new) - 1
+        first = order[new]
         same = first[inverse]
         if not (
-            np.array_equal(dense, dense[same]) and (self.y != self.y[same]).nnz == 0
+            np.array_equal(dense, dense[same]) and (y != y[same]).nnz == 0
         ):  # pragma: no cover - one chance in 2**64
             raise RuntimeError("two different patterns share a 128-bit signature")
         counts = np.bincount(inverse, weights=self.counts, minlength=len(first))
-        return replace(self.rows(first), counts=counts), inverse
+        return replace(replace(self, y=y).rows(first), counts=counts), inverse
+
+    def _labels_that_count(self) -> sparse.csr_array:
+        seen = self.observed.any(axis=1)
+        if seen.all():
+            return self.y
+        lengths = np.diff(self.y.indptr)
+        kept = np.repeat(seen, lengths)
+        ends = np.concatenate([[0], np.cumsum(np.where(seen, lengths, 0))])
+        return sparse.csr_array((self.y.data[kept], self.y.indices[kept], ends), shape=self.y.shape)
+
+
+def _signatures(bits: np.ndarray, y: sparse.csr_array) -> np.ndarray:
+    """Two words for each row, (2, N) uint64, of its dense columns and its labels in any order."""
+    generator = np.random.default_rng(0x4D34)
+    words = np.empty((2, len(bits)), dtype=np.uint64)
+    for half in range(2):
+        of_column = generator.integers(1, 2**63, size=(bits.shape[1],), dtype=np.uint64) * 2 + 1
+        of_label = generator.integers(1, 2**63, size=(y.shape[1],), dtype=np.uint64)
+        mixed = scramble(bits * of_column[None, :]).sum(axis=1, dtype=np.uint64)
+        terms = scramble(of_label[y.indices] ^ y.data.view(np.uint64))
+        ends = np.concatenate([[np.uint64(0)], np.cumsum(terms, dtype=np.uint64)])
+        words[half] = mixed + ends[y.indptr[1:]] - ends[y.indptr[:-1]]
+    return words
 
 
 def _columns(array: np.ndarray) -> np.ndarray:
     if array.ndim > 2:
         raise InputError(f"an array has {array.ndim} dimensions; give (N,) or (N, columns)")
     return array[:, None] if array.ndim == 1 else array
-
-
-def _scramble(words: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64, so that sums of words do not cancel in a pattern."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))

@@ -132,7 +132,7 @@ def maximise_rate(
     if rows <= DIRECT:
         return _direct(programme)
     duals = np.zeros(constraints) if start is None else start
-    for width in SMOOTHING if start is None else SMOOTHING[1:]:
+    for width in SMOOTHING if start is None else SMOOTHING[2:]:
         duals = _smooth(programme, duals, width)
         if goal is not None and programme.bound(duals) < goal * (1.0 - EXACT):
             return RateBounds.of(programme, duals, np.zeros(rows))

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from m4.catalogue import Catalogue
 from m4.errors import InputError
+from m4.hashing import order_of
 from m4.patterns import Patterns
 from m4.sampling import uniform_draws
 from pipelines import storage
@@ -92,7 +93,7 @@ def merge_patterns(tables: Sequence[pa.Table]) -> pa.Table:
     if not len(table):
         return table
     words = signatures(table)
-    order = _order(words)
+    order = order_of(words)
     new = np.ones(len(table), dtype=bool)
     new[1:] = (words[:, order[1:]] != words[:, order[:-1]]).any(axis=0)
     starts = np.flatnonzero(new)
@@ -104,18 +105,6 @@ def merge_patterns(tables: Sequence[pa.Table]) -> pa.Table:
         raise RuntimeError("two different patterns share a 128-bit signature")
     total = pa.array(np.add.reduceat(counts[order], starts))
     return table.take(first).append_column(pa.field("count", pa.int64(), nullable=False), total)
-
-
-def _order(words: np.ndarray) -> np.ndarray:
-    """Positions in ascending order of (first word, second word).
-
-    Numpy sorts one word eight times as fast as two, and two patterns seldom share the first.
-    """
-    order = np.argsort(words[0])
-    tied = words[0, order[1:]] == words[0, order[:-1]]
-    if (tied & (words[1, order[1:]] != words[1, order[:-1]])).any():
-        return np.lexsort((words[1], words[0]))
-    return order
 
 
 def _in_one_form(table: pa.Table, counts: np.ndarray, catalogue: Catalogue) -> pa.Table:

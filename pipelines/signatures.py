@@ -8,6 +8,8 @@ the patterns whose signatures begin with the same bits can be counted apart from
 import numpy as np
 import pyarrow as pa
 
+from m4.hashing import scramble
+
 GOLDEN = 0x9E3779B97F4A7C15  # the increment of SplitMix64
 UNKNOWN = np.uint64(1 << 32)  # no float32 has this bit
 
@@ -33,15 +35,15 @@ def signatures(table: pa.Table) -> np.ndarray:
     numbers = [bits(table[name]) for name in table.column_names if name not in NOT_HASHED]
     ids, ends = ragged(table["labels"])
     known = np.arange(ids.max(initial=-1) + 1, dtype=np.uint64)
-    keys = _scramble(np.arange(1, 2 * len(numbers) + 3, dtype=np.uint64) * np.uint64(GOLDEN))
+    keys = scramble(np.arange(1, 2 * len(numbers) + 3, dtype=np.uint64) * np.uint64(GOLDEN))
     words = np.zeros((2, len(table)), dtype=np.uint64)
     for half, (of_labels, *of_numbers) in enumerate((keys[::2], keys[1::2])):
         for column, key in zip(numbers, of_numbers, strict=True):
-            words[half] += _scramble(column ^ key)
-        terms = _scramble(known ^ of_labels)[ids]
+            words[half] += scramble(column ^ key)
+        terms = scramble(known ^ of_labels)[ids]
         sums = np.concatenate([[np.uint64(0)], np.cumsum(terms, dtype=np.uint64)])
         words[half] += sums[ends[1:]] - sums[ends[:-1]]
-    return _scramble(words)
+    return scramble(words)
 
 
 def bits(column: pa.ChunkedArray) -> np.ndarray:
@@ -59,12 +61,3 @@ def ragged(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     array = column.combine_chunks()
     ends = array.offsets.to_numpy()
     return array.flatten().to_numpy(), ends - ends[0]
-
-
-def _scramble(words: np.ndarray) -> np.ndarray:
-    words = words ^ (words >> np.uint64(30))
-    words *= np.uint64(0xBF58476D1CE4E5B9)
-    words ^= words >> np.uint64(27)
-    words *= np.uint64(0x94D049BB133111EB)
-    words ^= words >> np.uint64(31)
-    return words
