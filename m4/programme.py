@@ -234,14 +234,21 @@ def _restricted(
         upper = np.concatenate([upper, np.full(len(column), np.inf)])
     # The mean row is worth 1: HiGHS's tolerance of a reduced cost is absolute.
     unit = programme.share.mean()
-    found = linprog(
-        -worth / unit,
-        A_ub=sparse.csr_array(matrix),
-        b_ub=-programme.sides(kept.astype(float))[sides],
-        bounds=np.column_stack([np.zeros(len(upper)), upper]),
-        method="highs",
-        options={"primal_feasibility_tolerance": EXACT, "dual_feasibility_tolerance": EXACT},
-    )
+    for presolve in (True, False):  # whose rounding may call a tiny tolerance infeasible
+        found = linprog(
+            -worth / unit,
+            A_ub=sparse.csr_array(matrix),
+            b_ub=-programme.sides(kept.astype(float))[sides],
+            bounds=np.column_stack([np.zeros(len(upper)), upper]),
+            method="highs",
+            options={
+                "primal_feasibility_tolerance": EXACT,
+                "dual_feasibility_tolerance": EXACT,
+                "presolve": presolve,
+            },
+        )
+        if found.success:
+            break
     if not found.success:  # q = 0, or a broken side, always meets the constraints
         raise RuntimeError(f"HiGHS could not find the largest rate: {found.message}")
     weights = kept.astype(float)
