@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import describe, seconds_of
 from benchmarks.report import Report, Table, power, progress, seconds
@@ -95,6 +96,7 @@ def seconds_of_copy(buckets: Buckets, threads: int) -> float:
     return seconds_of(copy)
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # as the solver does
 def measure(shape: tuple[int, int], rows: int, settings: Settings) -> list[tuple[str, ...]]:
     """Lines of the table, one for each number of threads."""
     web = Web.shaped(shape)

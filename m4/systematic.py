@@ -16,8 +16,8 @@ def systematic_copies(
     """Systematic sampling with unequal probabilities (Madow 1949).
 
     The examples are sorted by `order`, then by draw, and their weights cumulated to C_1, ..., C_N;
-    example i is used as often as an integer lies in [C_(i-1) + start, C_i + start), the larger of
-    the two not counted. A run of examples that lie together gets its planned number within one.
+    example i is used as often as an integer lies in (C_(i-1) + start, C_i + start]. A run of
+    examples that lie together gets its planned number within one.
 
     Over a uniform start the expectation is q, for each example. The variance cannot be estimated
     from one sample, and pairs of examples may never be drawn together.

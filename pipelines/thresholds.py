@@ -23,7 +23,7 @@ from pipelines.settings import ApplySettings
 from pipelines.tables import Commit
 from pipelines.totals import Measured
 
-SAME = 1e-6  # of the examples: sums over counts of patterns differ by rounding only
+SAME = 1e-9  # of the examples: sums over counts of patterns differ by rounding only
 
 
 def thresholds_path(settings: ApplySettings) -> str:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -25,6 +25,7 @@ def test_a_draw_is_a_keyed_hash(uid: str, seed: int, epoch: int) -> None:
     assert uniform_draws([uid], seed=seed, epoch=epoch).tolist() == [wanted]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=8), unique=True, max_size=30), st.randoms(use_true_random=False))
 def test_order_and_shards_change_nothing(uids: list[str], generator: random.Random) -> None:
     together = dict(zip(uids, uniform_draws(uids, seed=3), strict=True))
@@ -102,6 +103,7 @@ weights_and_draws = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(weights_and_draws)
 def test_a_lower_weight_draws_a_part_of_the_sample(rows: list[tuple[float, float, float]]) -> None:
     """Nested: what is used under lower weights is used under higher ones at least as often."""
@@ -111,6 +113,7 @@ def test_a_lower_weight_draws_a_part_of_the_sample(rows: list[tuple[float, float
     assert (np.abs(low - weights) <= 1).all()
 
 
+@settings(deadline=None)
 @given(weights_and_draws, st.randoms(use_true_random=False))
 def test_copies_go_with_their_example(
     rows: list[tuple[float, float, float]], generator: random.Random
@@ -125,6 +128,7 @@ def test_copies_go_with_their_example(
     assert [expected[row] for row in shuffled] == copies[1].tolist()
 
 
+@settings(deadline=None)
 @given(st.floats(0, 5))
 def test_over_all_draws_the_mean_is_the_weight(weight: float) -> None:
     """Draws laid out evenly in [0, 1): the mean is exact within one draw."""

@@ -1,5 +1,6 @@
 """Systematic sampling: each pattern's planned number within one, in any order of the examples."""
 
+import random
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -21,6 +22,7 @@ samples = st.lists(st.tuples(st.floats(0, 3), st.integers(0, 4)), min_size=1, ma
 starts = st.floats(0, 1, exclude_max=True)
 
 
+@settings(deadline=None)
 @given(samples, starts, st.integers(0, 10))
 def test_every_run_gets_its_number_within_one(
     rows: list[tuple[float, int]], start: float, seed: int
@@ -36,20 +38,21 @@ def test_every_run_gets_its_number_within_one(
     assert (np.abs(copies - weights) <= 1 + 1e-7).all()
 
 
+@settings(deadline=None)
 @given(samples, starts, st.randoms(use_true_random=False))
 def test_the_order_of_the_examples_changes_nothing(
-    rows: list[tuple[float, int]], start: float, generator: object
+    rows: list[tuple[float, int]], start: float, generator: random.Random
 ) -> None:
     weights, order = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     draws = np.random.default_rng(len(rows)).random(len(rows))
     copies = systematic_copies(weights, draws, order, start)
     shuffled = list(range(len(rows)))
-    generator.shuffle(shuffled)  # type: ignore[attr-defined]
+    generator.shuffle(shuffled)
     again = systematic_copies(weights[shuffled], draws[shuffled], order[shuffled], start)
     np.testing.assert_array_equal(again, copies[shuffled])
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 32), min_size=1, max_size=12), st.integers(0, 5))
 def test_over_all_starts_the_mean_is_the_weight(eighths: list[int], seed: int) -> None:
     """Weights in eighths, and all eight starts that tell them apart: the mean is exact."""
@@ -127,9 +130,10 @@ row_strategy = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(row_strategy, min_size=1, max_size=25), st.randoms(use_true_random=False))
 def test_the_place_of_a_pattern_is_its_own(
-    rows: list[tuple[float | None, list[int], float]], generator: object
+    rows: list[tuple[float | None, list[int], float]], generator: random.Random
 ) -> None:
     """Equal rows share a place, different ones do not, and shuffling moves no pattern."""
     order = pattern_order(patterns_of(rows))
@@ -138,7 +142,7 @@ def test_the_place_of_a_pattern_is_its_own(
     assert [places[row] for row in content] == order.tolist()
     assert len(set(places.values())) == len(places)
     shuffled = list(range(len(rows)))
-    generator.shuffle(shuffled)  # type: ignore[attr-defined]
+    generator.shuffle(shuffled)
     again = pattern_order(patterns_of([rows[row] for row in shuffled]))
     np.testing.assert_array_equal(again, order[shuffled])
 
