@@ -20,7 +20,10 @@ VERSIONS = ("m4-balance", "apache-beam", "pyarrow", "polars")
 
 
 class StageRecord(Model):
-    """One stage's entry: rows_in = kept + dropped + failed, always."""
+    """One stage's entry: rows_in = kept + dropped + failed, always.
+
+    `realised` is what a sample that was calibrated achieves (`m4.realised.Realised`).
+    """
 
     stage: str
     settings: Mapping[str, Any]
@@ -33,6 +36,7 @@ class StageRecord(Model):
     failed: int
     failures: Mapping[str, int] = Field(default_factory=dict)
     examples: Mapping[str, str] = Field(default_factory=dict)
+    realised: Mapping[str, Any] | None = None
 
 
 def digest_of(*parts: str) -> str:
@@ -84,10 +88,17 @@ class Tally:
         """Count rows of a stage that drops none and works on no shards."""
         self._kept += rows
 
-    def finish(self, max_failures: float = 0.0, *, seconds: float | None = None) -> StageRecord:
+    def finish(
+        self,
+        max_failures: float = 0.0,
+        *,
+        seconds: float | None = None,
+        realised: Mapping[str, Any] | None = None,
+    ) -> StageRecord:
         """Write the record into run.json and return it.
 
-        `seconds` is how long the stage took, where that is not the time since this was made.
+        `seconds` is how long the stage took, where that is not the time since this was made;
+        `realised` is what a calibrated sample achieves.
         Raises `InputError` where the share of samples set aside, or of shards that could not be
         read to their end, is above `max_failures`. The record is written first.
         """
@@ -104,6 +115,7 @@ class Tally:
             failed=failed,
             failures=dict(self._failures.most_common()),
             examples=self._examples,
+            realised=realised,
         )
         entries = {**read_run(self._run), self._name: record}
         content = {name: entry.model_dump(mode="json") for name, entry in entries.items()}

@@ -79,6 +79,12 @@ class ApplySettings(Model):
     )
     beam: BeamSettings = BeamSettings()
 
+    @model_validator(mode="after")
+    def _effective(self) -> "ApplySettings":
+        if self.design == "calibrated" and self.policy is None:
+            raise ValueError("design calibrated has no effect without a policy; give one")
+        return self
+
 
 class SolveSettings(Model):
     """Settings of the stage that solves for a policy. Targets and tolerances: the catalogue's."""

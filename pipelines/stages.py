@@ -308,7 +308,8 @@ def apply(settings: ApplySettings, *, progress: Progress | None = None) -> Stage
         commit = read_commit(folder, stem)
         assert commit is not None  # the job has ended without an error
         tally.add(commit, kept=int(commit.counts["used"]))
-    return tally.finish(1.0)
+    achieved = None if thresholds is None else thresholds.realised.model_dump(mode="json")
+    return tally.finish(1.0, realised=achieved)
 
 
 def _applied(folder: str, stem: str, annotated: Commit, digest: str) -> bool:

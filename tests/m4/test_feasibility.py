@@ -89,33 +89,32 @@ def test_largest_rate_is_the_linear_programme(
 def test_prices_are_slopes_of_the_largest_rate(
     seed: int, tolerance: str, cap: float, biased: MakeExamples, problem_for: MakeProblem
 ) -> None:
-    """d rate / d eps_j by differences, for tolerances of all constraints one after the other.
+    """d rate / d eps_j by differences, one constraint after the other.
 
-    Drawn counts make the optimum unique, so that there is one slope; where its two sides differ
-    none the less, the rate has a kink there.
+    The rate can have a kink, where it rises less to the right than to the left: the price is then
+    one of the slopes in between.
     """
     examples = biased(seed, 40, masked=seed % 2 == 0, soft_s=seed % 3 == 0)
-    counts = np.random.default_rng(seed).uniform(0.5, 2.0, 40)
-    examples = replace(examples, counts=counts)
+    examples = replace(examples, counts=np.random.default_rng(seed).uniform(0.5, 2.0, 40))
     problem = problem_for(examples, eta=0.1, cap=cap, eps_r=0.02, eps_d=0.03, tolerance=tolerance)
     moments = Moments.of(problem, examples)
     found = largest_rate(moments)
     step = 1e-6
 
-    def rate(eps: np.ndarray) -> float:
-        return largest_rate(replace(moments, eps=eps)).rate
+    def slope(direction: np.ndarray) -> float:
+        there = largest_rate(replace(moments, eps=moments.eps + step * direction))
+        return (there.rate - found.rate) / step
 
-    smooth = 0
-    for j, unit in enumerate(np.eye(len(moments.eps))):
-        right = (rate(moments.eps + step * unit) - found.rate) / step
-        left = (found.rate - rate(moments.eps - step * unit)) / step
-        if abs(right - left) < 1e-3:
-            smooth += 1
-            assert found.prices[j] == pytest.approx(right, abs=2e-3)
-    assert smooth > len(moments.eps) / 2
-    together = (rate(moments.eps * (1 + step)) - found.rate) / step
-    if smooth == len(moments.eps):
-        assert found.prices @ moments.eps == pytest.approx(together, abs=2e-3)
+    kinks = 0
+    for unit, price in zip(np.eye(len(moments.eps)), found.prices, strict=True):
+        right, left = slope(unit), -slope(-unit)
+        error = 1e-3 * (1.0 + left)
+        assert right - error <= price <= left + error
+        kinks += left - right > error
+    if kinks == 0:
+        together = slope(moments.eps)
+        assert found.prices @ moments.eps == pytest.approx(together, rel=1e-3, abs=1e-3)
+    assert found.prices.max() > 0.01
 
 
 def test_two_values_of_an_attribute_share_one_price(problem_for: MakeProblem) -> None:

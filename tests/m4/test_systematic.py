@@ -1,7 +1,7 @@
 """Systematic sampling: each pattern's planned number within one, in any order of the examples."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -89,7 +89,7 @@ def test_numbers_out_of_range_are_refused() -> None:
 # The order of patterns
 
 
-def patterns_of(rows: list[tuple[float | None, list[int], float]]) -> Patterns:
+def patterns_of(rows: Sequence[tuple[float | None, list[int], float]]) -> Patterns:
     """Rows of (value, labels, utility) over one value and five labels."""
     s = np.array([[np.nan if value is None else value] for value, _, _ in rows])
     y = np.zeros((len(rows), 5))
