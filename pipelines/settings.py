@@ -123,14 +123,13 @@ class SolveSettings(Model):
     sample: int | None = Field(
         default=None, ge=1, description="examples that passes start from; 1,000,000"
     )
-    beam: BeamSettings | None = Field(default=None, description="where the passes run")
+    beam: BeamSettings = BeamSettings()
 
     @model_validator(mode="after")
     def _effective(self) -> "SolveSettings":
         by_passes = self.method == "passes"
         for name, wrong in (
             ("sample", not by_passes),
-            ("beam", not by_passes),
             ("min_ess", by_passes),
             ("target_deff", by_passes),
             ("solver", by_passes),
@@ -138,6 +137,8 @@ class SolveSettings(Model):
         ):
             if wrong and getattr(self, name) is not None:
                 raise ValueError(f"{name} has no effect with method {self.method}; leave it out")
+        if not by_passes and self.beam != BeamSettings():
+            raise ValueError(f"a runner has no effect with method {self.method}; leave it out")
         return self
 
 

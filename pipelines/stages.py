@@ -21,7 +21,7 @@ from m4.solving import Solution
 from m4.solving import solve as solve_patterns
 from pipelines import storage
 from pipelines.annotators import make_annotators
-from pipelines.beam import BeamSettings, Progress, run, watch
+from pipelines.beam import Progress, run, watch
 from pipelines.counting import read_patterns
 from pipelines.passes import solve_by_passes, sum_over_shards
 from pipelines.record import StageRecord, Tally, digest_of, shard_inputs
@@ -208,7 +208,7 @@ def _solve_from_annotations(
         annotations,
         stems,
         settings.run,
-        settings.beam or BeamSettings(),
+        settings.beam,
         sample=settings.sample or 1_000_000,
         passes=settings.passes or 20,
         progress=progress,

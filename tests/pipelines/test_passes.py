@@ -194,7 +194,7 @@ def test_annotations_that_are_missing_are_told(tmp_path: Path) -> None:
     "options",
     [
         {"sample": 10},
-        {"beam": BeamSettings()},
+        {"beam": BeamSettings(processes=2)},
         {"method": "passes", "min_ess": 0.5},
         {"method": "passes", "target_deff": 2.0},
         {"method": "passes", "solver": "OSQP"},
