@@ -35,10 +35,10 @@ class LargestRate:
     rate : the largest E[q]
     duals : (J,) signed multipliers v: d rate / d bound of E[q z_j]; 0 where a constraint does not
         bind
-    prices : (J,) d rate / d eps_j = |v_j| E[q t_j], by the envelope theorem. Where the optimum is
-        not unique the rate has a kink, and the price lies between the slopes to its two sides or,
-        as where two constraints say the same (a value and its complement), is that of
-        loosening them all, given to one. It is 0 where all of the mass t_j has to go.
+    prices : (J,) d rate / d eps_j = |v_j| E[q t_j], by the envelope theorem. Where v or q is not
+        unique the rate has a kink, and this is one slope of several: of constraints that say the
+        same (a value and its complement) one has the price of loosening all. Without a slope, and
+        0, where all of the mass t_j has to go
     """
 
     rate: float

@@ -14,7 +14,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, lstsq
 
 from m4.dual import Dual, Point
 
-LARGEST_SYSTEM = 1_000  # constraints in play; beyond, quasi-Newton steps are quicker
+LARGEST_SYSTEM = 500  # constraints in play; beyond, quasi-Newton steps are quicker
 LARGEST_HESSIAN = 40_000_000  # numbers of co-occurrences; beyond, they do not fit
 SHORTEST_STEP = 1e-15  # relative decrease of the model below which rounding decides
 

@@ -178,17 +178,30 @@ def test_conflicting_tolerances_alone_are_enough(
     assert rate(INSIDE * widening.addition) < problem.eta * (1 - 1e-8) < rate(widening.addition)
 
 
-@pytest.mark.parametrize("seed", range(1, 7))
+@pytest.mark.parametrize(
+    ("seed", "eps_r", "part"),
+    [
+        *((seed, 0.5, 0.5) for seed in range(1, 6)),
+        # Shares of values are in conflict with pairs here, but cannot be left out.
+        *[(1, 0.05, 0.3), (4, 0.05, 0.3), (8, 0.1, 0.3), (17, 0.05, 0.5)],
+    ],
+)
 def test_pairs_to_leave_out_are_all_needed(
-    seed: int, biased: MakeExamples, problem_for: MakeProblem, written_out: WriteOut
+    seed: int,
+    eps_r: float,
+    part: float,
+    biased: MakeExamples,
+    problem_for: MakeProblem,
+    written_out: WriteOut,
 ) -> None:
-    """Feasible without them, infeasible with any of them; never more than twice the fewest."""
+    """Feasible without them, infeasible with any of them; here never more than twice the fewest."""
     examples = biased(seed, 50, values=2, labels=3, masked=seed % 2 == 0)
-    problem = out_of_reach(problem_for(examples, eps_r=0.5, eps_d=0.01), examples, 0.5)
+    problem = out_of_reach(problem_for(examples, eps_r=eps_r, eps_d=0.01), examples, part)
     error = explain_infeasible(problem, examples)
     assert error is not None
     leave_out = error.relaxation.leave_out
     assert leave_out
+    assert eps_r == 0.5 or not set(error.conflicts).isdisjoint(problem.values)
 
     def feasible(pairs: tuple[tuple[str, str], ...]) -> bool:
         without = with_settings(problem, left_out=pairs)
