@@ -12,10 +12,10 @@ from benchmarks.web import Web
 from m4.buckets import Buckets
 from m4.certificate import Certificate
 from m4.counting import PatternCounter
-from m4.dual import TableDual
 from m4.optimum import maximise
 from m4.patterns import Patterns
 from m4.problem import Problem
+from m4.table_dual import TableDual
 
 BLOCK = 250_000  # rows drawn and counted at a time
 

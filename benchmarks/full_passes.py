@@ -9,9 +9,10 @@ from benchmarks.counted import count
 from benchmarks.machine import describe
 from benchmarks.report import Report, Table, exact, power
 from benchmarks.web import SHAPES, Web
-from m4.dual import Point, TableDual
+from m4.dual import Point
 from m4.full_passes import maximise_by_passes
 from m4.solving import processors
+from m4.table_dual import TableDual
 
 LEAVES_OUT = (
     "Reading: all data is counted here, and a pass goes over its patterns; the steps do not know.",

@@ -12,8 +12,8 @@ from benchmarks.machine import describe, seconds_of
 from benchmarks.report import Report, Table, power, progress, seconds
 from benchmarks.web import Web
 from m4.buckets import Buckets, label_type, pieces
-from m4.dual import TableDual
 from m4.problem import Problem
+from m4.table_dual import TableDual
 
 BLOCK = 1_000_000  # rows drawn at a time
 

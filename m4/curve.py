@@ -20,7 +20,7 @@ from m4.bias import bias_of
 from m4.catalogue import explain
 from m4.certificate import certify, repair_rate
 from m4.diagnostics import design_effect, effective_share_prices, top_share
-from m4.dual import Dual, SparseDual, TableDual
+from m4.dual import Dual
 from m4.errors import InputError
 from m4.feasibility import RATE_SLACK, largest_rate
 from m4.moments import Moments
@@ -30,6 +30,8 @@ from m4.points import Curve, CurvePoint, Outcome, Requirements, Setting, Status,
 from m4.policy import BiasSummary
 from m4.problem import Problem
 from m4.solving import REQUIRED_ACCURACY, dual_of, processors, summary_of
+from m4.sparse_dual import SparseDual
+from m4.table_dual import TableDual
 from m4.totals import Totals, measure
 from m4.totals import weights as weights_of
 

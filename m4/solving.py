@@ -15,7 +15,7 @@ from m4.bias import BiasTable, bias_of
 from m4.buckets import Buckets, attribute_patterns
 from m4.catalogue import explain
 from m4.certificate import Certificate, certify, repair_rate
-from m4.dual import Dual, SparseDual, TableDual
+from m4.dual import Dual
 from m4.errors import InputError
 from m4.feasibility import explain_infeasible
 from m4.full_passes import SampleDual
@@ -25,6 +25,8 @@ from m4.patterns import Patterns
 from m4.policy import BiasSummary, Policy
 from m4.problem import Problem, Slack, Tolerance
 from m4.reference import NoSolution, solve_with_cvxpy
+from m4.sparse_dual import SparseDual
+from m4.table_dual import TableDual
 from m4.totals import Totals, measure
 from m4.totals import weights as weights_of
 

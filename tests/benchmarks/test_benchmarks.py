@@ -26,10 +26,10 @@ from benchmarks.report import Report, Table, exact, power, seconds, times
 from benchmarks.web import SHAPES, Web
 from m4.buckets import Buckets
 from m4.certificate import certify, repair_rate
-from m4.dual import TableDual
 from m4.errors import InputError
 from m4.patterns import Patterns
 from m4.reference import NoSolution
+from m4.table_dual import TableDual
 from m4.totals import measure, weights
 from pipelines.tables import to_patterns
 

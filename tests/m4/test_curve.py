@@ -14,7 +14,6 @@ import m4.solving
 from m4.bias import bias_table
 from m4.curve import FACTORS, CurveSolver, cost_curve, least_biased
 from m4.diagnostics import effective_sample_size
-from m4.dual import SparseDual
 from m4.errors import InfeasibleError, InputError
 from m4.feasibility import largest_rate
 from m4.moments import Moments
@@ -22,6 +21,7 @@ from m4.patterns import Patterns
 from m4.points import Curve, CurvePoint, Outcome, Requirements, Setting, choose
 from m4.problem import Intersection, Problem
 from m4.solving import solve
+from m4.sparse_dual import SparseDual
 
 MakeExamples = Callable[..., Patterns]
 MakeProblem = Callable[..., Problem]

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from m4.buckets import Buckets
-from m4.dual import SMALL, Anchor, Dual, SparseDual, TableDual, Tilt
+from m4.dual import Anchor, Dual, Tilt
 from m4.moments import Moments
 from m4.optimum import maximise
 from m4.patterns import Patterns
 from m4.problem import Problem
 from m4.solving import dual_of
+from m4.sparse_dual import SparseDual
+from m4.table_dual import SMALL, TableDual
 
 MakeExamples = Callable[..., Patterns]
 MakeProblem = Callable[..., Problem]

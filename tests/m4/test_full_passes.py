@@ -6,10 +6,11 @@ import pytest
 from benchmarks.web import Web
 from m4.buckets import Buckets
 from m4.counting import PatternCounter
-from m4.dual import Anchor, Dual, Point, TableDual, Tilt
+from m4.dual import Anchor, Dual, Point, Tilt
 from m4.full_passes import SampleDual, maximise_by_passes
 from m4.optimum import maximise
 from m4.problem import Problem
+from m4.table_dual import TableDual
 
 ROWS, SAMPLE = 300_000, 20_000
 WEB = Web.of(2, 20, mean_labels=1.0, seed=1)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import m4.newton
 from m4.buckets import Buckets
-from m4.dual import TableDual
 from m4.newton import Model, Newton
 from m4.patterns import Patterns
 from m4.problem import Problem
+from m4.table_dual import TableDual
 
 MakeExamples = Callable[..., Patterns]
 MakeProblem = Callable[..., Problem]

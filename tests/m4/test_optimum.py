@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import m4.newton
 from m4.buckets import Buckets
 from m4.certificate import Certificate, repair_rate
-from m4.dual import Dual, SparseDual, TableDual
+from m4.dual import Dual
 from m4.feasibility import largest_rate
 from m4.moments import Moments
 from m4.optimum import Optimum, maximise
@@ -19,6 +19,8 @@ from m4.patterns import Patterns
 from m4.problem import Problem
 from m4.reference import NoSolution, solve_with_cvxpy
 from m4.solving import solve
+from m4.sparse_dual import SparseDual
+from m4.table_dual import TableDual
 from m4.totals import weights
 
 MakeExamples = Callable[..., Patterns]

@@ -7,11 +7,11 @@ import pytest
 
 import m4.newton
 from m4.buckets import Buckets
-from m4.dual import TableDual
 from m4.optimum import maximise
 from m4.patterns import Patterns
 from m4.problem import Problem
 from m4.quasi_newton import QuasiNewton
+from m4.table_dual import TableDual
 
 MakeExamples = Callable[..., Patterns]
 MakeProblem = Callable[..., Problem]
