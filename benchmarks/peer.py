@@ -13,7 +13,6 @@ from benchmarks import generic
 from benchmarks.counted import counted_patterns
 from benchmarks.machine import Clock, limit_time, peak_memory
 from benchmarks.web import Web
-from m4 import reference
 from m4.catalogue import Model
 from m4.certificate import certify, repair_rate
 from m4.moments import Moments
@@ -96,8 +95,8 @@ def _options(solver: str, accuracy: float) -> dict[str, float | int]:
 
 def _through_cvxpy(solver: str) -> Solver:
     def work(problem: Problem, patterns: Patterns, accuracy: float) -> tuple[Duals, None]:
-        reference.ACCURACY[solver] = _options(solver, accuracy)
-        return solve_with_cvxpy(Moments.of(problem, patterns), solver=solver), None
+        moments, options = Moments.of(problem, patterns), _options(solver, accuracy)
+        return solve_with_cvxpy(moments, solver=solver, options=options), None
 
     return work
 

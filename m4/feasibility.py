@@ -121,7 +121,7 @@ def _message(problem: Problem, conflicts: Sequence[str], nearest: Relaxation) ->
         leave = [f"leave out {_some(pairs, listed)}"] if pairs else []
         message = (
             f"the tolerances cannot be met at rate {problem.eta:g}: {_some(conflicts, listed)} "
-            f"conflict; the largest feasible rate is {rate}; "
+            f"{'conflict' if len(conflicts) > 1 else 'forbids it'}; the largest feasible rate is {rate}; "
             f"{', '.join([*ways, *leave, 'or set a finite penalty'])}"
         )
         if len(message) <= MESSAGE:

@@ -1,6 +1,7 @@
 """The reference solver: the problem as cvxpy states it. The choice of solver is the user's."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +35,19 @@ class NoSolution(Exception):
         self.infeasible = "infeasible" in status
 
 
-def solve_with_cvxpy(moments: Moments, *, solver: str | None = None) -> Duals:
+def solve_with_cvxpy(
+    moments: Moments, *, solver: str | None = None, options: Mapping[str, Any] | None = None
+) -> Duals:
     """Solve the primal problem over the rows of `moments` and return its dual variables.
 
     The objective is scaled by N and the rows by sqrt(N), with x = sqrt(n) q for rows of n examples:
     the Hessian is then the identity, and interior-point solvers need far fewer iterations than on
     the problem as written.
+
+    Parameters
+    ----------
+    solver : CLARABEL where left out
+    options : of the solver, instead of `ACCURACY`
 
     Raises `NoSolution` where the solver finds none, `InputError` for a solver that is not there.
     """
@@ -72,7 +80,7 @@ def solve_with_cvxpy(moments: Moments, *, solver: str | None = None) -> Duals:
     rate = (root @ x) / math.sqrt(rows) == math.sqrt(rows) * moments.eta
     problem = cp.Problem(cp.Minimize(objective), [*bounds, above, below, rate])
     try:
-        problem.solve(solver=solver, **ACCURACY.get(solver, {}))
+        problem.solve(solver=solver, **(ACCURACY.get(solver, {}) if options is None else options))
     except cp.SolverError as error:
         raise NoSolution(str(error)) from None
     if problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
