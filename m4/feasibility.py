@@ -116,12 +116,13 @@ def _message(problem: Problem, conflicts: Sequence[str], nearest: Relaxation) ->
         ways.append(f"multiply the tolerances by {nearest.factor:g}")
     if nearest.addition is not None:
         ways.append(f"add {nearest.addition:g} to every tolerance")
+    verb = "conflict" if len(conflicts) > 1 else "forbids it"
     pairs = [f"{value} & {label}" for value, label in nearest.leave_out or ()]
     for listed in range(LISTED, 0, -1):
         leave = [f"leave out {_some(pairs, listed)}"] if pairs else []
         message = (
             f"the tolerances cannot be met at rate {problem.eta:g}: {_some(conflicts, listed)} "
-            f"{'conflict' if len(conflicts) > 1 else 'forbids it'}; the largest feasible rate is {rate}; "
+            f"{verb}; the largest feasible rate is {rate}; "
             f"{', '.join([*ways, *leave, 'or set a finite penalty'])}"
         )
         if len(message) <= MESSAGE:

@@ -283,7 +283,8 @@ def test_a_message_names_the_first_and_counts_the_rest() -> None:
 def test_the_rate_in_the_message_can_be_used() -> None:
     """It is rounded down, so that typing it back works."""
     s = np.repeat([1.0, 0.0], [1, 6])
-    with pytest.raises(InfeasibleError, match=r"s0 conflict; the largest feasible rate is 0\.2857"):
+    told = r"s0 forbids it; the largest feasible rate is 0\.2857"
+    with pytest.raises(InfeasibleError, match=told):
         solve_weights(s, np.zeros((7, 0)), eta=0.5, eps_r=0.0)
     assert solve_weights(s, np.zeros((7, 0)), eta=0.2857, eps_r=0.0).after.all_within
 
