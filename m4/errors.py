@@ -48,3 +48,7 @@ class InfeasibleError(InputError):
         self.minimal = minimal
         self.prices = prices
         self.relaxation = relaxation
+
+
+class UnusableSample(Exception):
+    """A sample that has to be set aside; the message is the reason, the same for all its kind."""

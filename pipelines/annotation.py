@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from m4.catalogue import Catalogue
+from m4.errors import UnusableSample
 from pipelines.annotators import (
     Annotator,
-    UnusableSample,
     annotate_sample,
 )
 from pipelines.shards import Failure, Sample, ShardRef, read_samples

@@ -5,15 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from m4.catalogue import Catalogue, FieldRule, Mark
-from m4.errors import InputError
+from m4.errors import InputError, UnusableSample
 from pipelines.lexicon import Lexicon
 from pipelines.shards import Sample
 
 AnnotatorName = Literal["captions", "fields"]
-
-
-class UnusableSample(Exception):
-    """An annotator cannot use a sample; the message is the reason under which it is counted."""
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,15 @@ from typing import Any
 _HOMES = {
     "Batch": "training.loader",
     "EncodedImages": "training.encode",
-    "ImageFormat": "training.images",
     "LoadedModel": "training.encode",
     "Loader": "training.loader",
     "LoaderSettings": "training.loader",
-    "ModelSettings": "training.model",
     "Position": "training.loader",
     "TrainResult": "training.trainer",
     "TrainSettings": "training.trainer",
-    "build_model": "training.model",
     "encode_images": "training.encode",
     "encode_texts": "training.encode",
-    "ensure_torchvision": "training.torchvision_guard",
     "load_checkpoint": "training.encode",
-    "tokenizer": "training.model",
     "train": "training.trainer",
 }
 __all__ = sorted(_HOMES)

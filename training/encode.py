@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from m4.errors import InputError
+from m4.errors import InputError, UnusableSample
 from pipelines.shards import Failure, SampleSpan, ShardRef
 from pipelines.tables import committed, read_table
-from training import images
 from training.checkpoints import checkpoint_path, checkpoint_steps, read_checkpoint
-from training.images import ImageFormat
 from training.manifest import IDENTITY
-from training.model import build_model, image_format, tokenizer
-from training.samples import SpanReader, UnusableSample, parse_span
+from training.samples import SpanReader, parse_span
 from training.trainer import TrainSettings
+from vision import images
+from vision.images import ImageFormat
+from vision.model import build_model, image_format, tokenizer
 
 Progress = Callable[[int, int], None]
 

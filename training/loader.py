@@ -26,12 +26,12 @@ from torch.utils.data import IterableDataset
 from webdataset.utils import pytorch_worker_info
 
 from m4.catalogue import Model
-from m4.errors import InputError
+from m4.errors import InputError, UnusableSample
 from pipelines.shards import Failure, SampleSpan, ShardRef
-from training import images
-from training.images import ImageFormat
 from training.manifest import Manifest, ManifestShard
-from training.samples import SpanReader, UnusableSample, parse_span
+from training.samples import SpanReader, parse_span
+from vision import images
+from vision.images import ImageFormat
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
 Decoded = dict[tuple[str, int], tuple[np.ndarray, torch.Tensor]]

@@ -6,14 +6,11 @@ import tarfile
 from dataclasses import dataclass
 from typing import IO
 
+from m4.errors import UnusableSample
 from pipelines import storage
 from pipelines.shards import IMAGE_EXTENSIONS, SampleSpan, ShardRef, split_member
 
 STREAMS_KEPT = 8
-
-
-class UnusableSample(Exception):
-    """A sample that has to be set aside; the message is the reason, the same for all its kind."""
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from training.checkpoints import (
 )
 from training.loader import Batch, Decoded, Loader, LoaderSettings, Position
 from training.log import LogLine, TrainingLog
-from training.model import Loss, ModelSettings, build_model, image_format, tokenizer
-from training.torchvision_guard import ensure_torchvision
+from vision.model import Loss, ModelSettings, build_model, image_format, tokenizer
+from vision.torchvision_guard import ensure_torchvision
 
 LARGEST_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, arXiv 2103.00020, section 2.5
 

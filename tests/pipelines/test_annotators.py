@@ -5,13 +5,12 @@ from typing import Any
 import pytest
 
 from m4.catalogue import Catalogue
-from m4.errors import InputError
+from m4.errors import InputError, UnusableSample
 from pipelines.annotators import (
     AnnotatorName,
     CaptionAnnotator,
     FieldAnnotator,
     Marks,
-    UnusableSample,
     annotate_sample,
     make_annotators,
 )

@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw
 
 from pipelines.shards import Sample, ShardRef, find_shards, read_samples
 from pipelines.tables import Commit, manifest_schema, write_table
-from training.model import ModelSettings
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "white", "orange", "black")
 SHAPES = ("disc", "square", "cross", "bar")
@@ -129,23 +128,6 @@ def pictures(
 ) -> Pictures:
     """60 pictures in 3 shards; not to be written to."""
     return draw_pictures(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(scope="session")
-def small_model() -> ModelSettings:
-    """A model that takes milliseconds."""
-    return ModelSettings(
-        embed_dim=32,
-        image_size=32,
-        patch_size=8,
-        image_width=48,
-        image_layers=2,
-        image_head_width=24,
-        context_length=10,
-        text_width=32,
-        text_layers=1,
-        text_heads=1,
-    )
 
 
 @pytest.fixture(scope="session")

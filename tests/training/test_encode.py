@@ -7,8 +7,8 @@ import torch
 
 from m4.errors import InputError
 from training.encode import LoadedModel, encode_images, encode_texts, load_checkpoint
-from training.model import ModelSettings
 from training.trainer import TrainSettings, train
+from vision.model import ModelSettings
 
 
 @pytest.fixture(scope="module")

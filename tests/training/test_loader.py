@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from m4.errors import InputError
 from pipelines.shards import SampleSpan, ShardRef
-from training import images
-from training.images import ImageFormat
 from training.loader import (
     Batch,
     Decoded,
@@ -23,6 +21,8 @@ from training.loader import (
     distinct_batches,
 )
 from training.samples import SpanReader
+from vision import images
+from vision.images import ImageFormat
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker")
 

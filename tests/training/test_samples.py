@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from m4.errors import UnusableSample
 from pipelines.shards import SampleSpan, ShardRef, read_samples
-from training.samples import STREAMS_KEPT, SpanReader, UnusableSample, parse_span
+from training.samples import STREAMS_KEPT, SpanReader, parse_span
 
 
 @pytest.fixture

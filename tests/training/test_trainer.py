@@ -17,8 +17,8 @@ from m4.errors import InputError
 from training.checkpoints import checkpoint_steps, read_checkpoint
 from training.encode import encode_images, encode_texts, load_checkpoint
 from training.log import read_log
-from training.model import ModelSettings, build_model
 from training.trainer import TrainSettings, learning_rate, make_optimizer, train
+from vision.model import ModelSettings, build_model
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from training.images import ImageFormat, centre_box, decode, fit, normalise, random_box
-from training.samples import UnusableSample
+from m4.errors import UnusableSample
+from vision.images import ImageFormat, centre_box, decode, fit, normalise, random_box
 
 
 def encoded(image: Image.Image, kind: str) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from training.samples import UnusableSample
+from m4.errors import UnusableSample
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -10,12 +10,12 @@ from pydantic import Field, model_validator
 
 from m4.catalogue import Model
 from m4.errors import InputError
-from training.torchvision_guard import ensure_torchvision
+from vision.torchvision_guard import ensure_torchvision
 
 if TYPE_CHECKING:
     import torch
 
-    from training.images import ImageFormat
+    from vision.images import ImageFormat
 
 Loss = Literal["clip", "siglip"]
 
@@ -152,7 +152,7 @@ def tokenizer(settings: ModelSettings) -> "Callable[[list[str]], torch.Tensor]":
 
 def image_format(model: Any) -> "ImageFormat":
     """What a model wants to see: OpenAI's mean and deviation, unless its weights say otherwise."""
-    from training.images import OPENAI_MEAN, OPENAI_STD, ImageFormat
+    from vision.images import OPENAI_MEAN, OPENAI_STD, ImageFormat
 
     size = model.visual.image_size
     height, width = size if isinstance(size, tuple) else (size, size)

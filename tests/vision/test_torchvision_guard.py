@@ -4,7 +4,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from training.torchvision_guard import ensure_torchvision
+from vision.torchvision_guard import ensure_torchvision
 
 # What torchvision does when it is imported, and what goes wrong beside a torch it was not built
 # for: the operators it registers fakes for are not there.
@@ -43,7 +43,7 @@ def test_broken_pair_is_made_importable(tmp_path: Path):
             import torchvision
         except RuntimeError as error:
             print(error)
-        from training.torchvision_guard import ensure_torchvision
+        from vision.torchvision_guard import ensure_torchvision
         ensure_torchvision()
         import torchvision
         ensure_torchvision()
@@ -62,7 +62,7 @@ def test_sound_install_is_left_alone(tmp_path: Path):
     shown = run(
         """
         import torch
-        from training.torchvision_guard import ensure_torchvision
+        from vision.torchvision_guard import ensure_torchvision
         ensure_torchvision()
         import torchvision
         print(torchvision.imports, hasattr(torch.ops.torchvision, "nms"))
@@ -76,7 +76,7 @@ def test_sound_install_is_left_alone(tmp_path: Path):
 def test_other_problems_are_not_hidden(tmp_path: Path):
     shown = run(
         """
-        from training.torchvision_guard import ensure_torchvision
+        from vision.torchvision_guard import ensure_torchvision
         try:
             ensure_torchvision()
         except RuntimeError as error:

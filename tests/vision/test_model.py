@@ -6,8 +6,8 @@ import torch
 from pydantic import ValidationError
 
 from m4.errors import InputError
-from training.images import OPENAI_MEAN, ImageFormat
-from training.model import ModelSettings, build_model, image_format, tokenizer
+from vision.images import OPENAI_MEAN, ImageFormat
+from vision.model import ModelSettings, build_model, image_format, tokenizer
 
 
 def test_a_model_of_given_sizes(small_model: ModelSettings):
