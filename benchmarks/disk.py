@@ -91,6 +91,10 @@ def annotations(web: Web, catalogue: Catalogue, first: int, after: int) -> pa.Ta
         pa.array(random.integers(4_000, 9_000, rows)),
     ]
     known = web.observed[group]
+    columns += [
+        pa.nulls(rows, pa.string()),
+        pa.array(np.ones(rows, dtype=np.float32), mask=~known.any(axis=1)),
+    ]
     values = web.s[group].astype(np.float32)
     columns += [
         pa.array(values[:, k], mask=~known[:, k]) for k in range(len(catalogue.value_names))
@@ -98,6 +102,7 @@ def annotations(web: Web, catalogue: Catalogue, first: int, after: int) -> pa.Ta
     source = pa.array(np.full(rows, SOURCE, dtype=object), pa.string())
     begins = np.cumsum([0, *ATTRIBUTES[known.shape[1]]])[:-1]
     columns += [_where(known[:, begin], source) for begin in begins]
+    columns.append(_where(known.any(axis=1), source))
     lists = pa.array(ends.astype(np.int32))
     columns += [
         pa.ListArray.from_arrays(lists, pa.array(labels.astype(np.int32))),

@@ -11,10 +11,9 @@ from evaluation.evaluate import evaluate as evaluate_embeddings
 from evaluation.gallery import Gallery
 from m4.catalogue import Catalogue, Model, load_catalogue
 from m4.errors import InputError
-from pipelines.annotators import AnnotatorName
 from pipelines.beam import BeamSettings, Progress
 from pipelines.record import Tally, digest_of
-from pipelines.settings import AnnotateSettings
+from pipelines.settings import AnnotateSettings, AnnotatorName
 from pipelines.stages import annotate
 from pipelines.tables import read_all, to_patterns
 from training.encode import EncodedImages, encode_images, encode_texts, load_checkpoint

@@ -10,7 +10,11 @@ from m4.errors import InputError
 VERBS = {
     "demo": "the whole chain on pictures it draws, ending in a report",
     "run": "all stages of one settings file",
+    "catalogue": "show what a catalogue or a built-in list holds, and check it",
+    "embed": "embed the pictures of shards with a model, for fit-head and annotate",
+    "fit-head": "fit a calibrated head on embeddings, for annotate",
     "annotate": "mark who and what is in each image-text pair",
+    "evidence": "show what the marks rest on: terms, agreement, what is not known",
     "count": "count the distinct patterns of the annotations",
     "curve": "show what balancing costs over tolerances, rates and caps",
     "solve": "solve for the policy that balances them",

@@ -17,10 +17,16 @@ from evaluation.compare import comparison_table
 from m4.catalogue import Model, explain, load_catalogue, read_yaml
 from m4.errors import InputError
 from pipelines.agreement import agreement, write_agreement
-from pipelines.annotators import AnnotatorName
 from pipelines.beam import BeamSettings, Progress
 from pipelines.record import Tally, digest_of, read_run
-from pipelines.settings import AnnotateSettings, ApplySettings, CountSettings, SolveSettings
+from pipelines.settings import (
+    USED_BY,
+    AnnotateSettings,
+    AnnotatorName,
+    ApplySettings,
+    CountSettings,
+    SolveSettings,
+)
 from pipelines.stages import annotate, apply, count, solve
 from reporting.contents import Contents, read_contents
 from reporting.page import ReportSettings, report
@@ -93,6 +99,9 @@ class RunSettings(Model):
             "beam": self.beam,
         }
         given = {**self.annotate, "annotators": annotators}
+        if annotators != self.annotators:  # those that are asked for the truth have other options
+            idle = {name for name, users in USED_BY.items() if not users & set(annotators)}
+            given = {name: value for name, value in given.items() if name not in idle | {"fusion"}}
         return _stage(AnnotateSettings, "annotate", own, given)
 
     def counting(self, *, drawn: bool) -> CountSettings:

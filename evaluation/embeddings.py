@@ -1,48 +1,15 @@
-"""Embeddings: unit length, cosine similarity, and ties in which no side is favoured."""
+"""Embeddings: cosine similarity, and ties in which no side is favoured."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from m4.errors import InputError
+from vision.directions import normalised
 
 TIE = 1e-9
 """Similarities this close are a tie. Equal embeddings differ by about 1e-16 in a matrix product,
 by their place in it, which would break their ties in the order of the rows."""
-
-
-def normalised(array: Any, what: str, names: Sequence[str] | None = None) -> np.ndarray:
-    """Scale each row to unit length.
-
-    Parameters
-    ----------
-    array : (n, d), any floating type
-    what : what the rows are, for error messages
-    names : n names of the rows, for error messages
-
-    Returns (n, d) float64. Raises `InputError` naming the first row that is zero or not finite.
-    """
-    array = np.array(array, dtype=np.float64)  # a copy, changed in place below
-    if array.ndim != 2 or 0 in array.shape:
-        raise InputError(
-            f"{what}: embeddings of shape {array.shape}; give one row per example and at least "
-            "one, (n, d)"
-        )
-    # NaN where any number of the row is NaN
-    largest = np.maximum(array.max(axis=1, keepdims=True), -array.min(axis=1, keepdims=True))
-    unusable = ~np.isfinite(largest[:, 0]) | (largest[:, 0] == 0)
-    if unusable.any():
-        row = int(np.flatnonzero(unusable)[0])
-        name = f" ({names[row]!r})" if names is not None else ""
-        fault = "is all zeros" if largest[row, 0] == 0 else "holds NaN or infinity"
-        raise InputError(
-            f"{what}: row {row}{name} {fault} ({int(unusable.sum())} such rows of {len(array)}); "
-            "it has no direction: encode it again or leave it out"
-        )
-    array /= largest  # so that the squares neither overflow nor vanish
-    array /= np.sqrt(np.einsum("nd,nd->n", array, array))[:, None]
-    return array
 
 
 def check_same_space(images: np.ndarray, texts: np.ndarray, what: str) -> None:

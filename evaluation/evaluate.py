@@ -14,15 +14,8 @@ from evaluation.bias import (
     association_bias,
     representation_bias,
 )
-from evaluation.embeddings import check_same_space, normalised
+from evaluation.embeddings import check_same_space
 from evaluation.gallery import Gallery, GalleryCounts
-from evaluation.prompts import (
-    TextEncoder,
-    checked_templates,
-    class_embedding,
-    encode,
-    noun_phrase,
-)
 from evaluation.quality import (
     CaptionPairs,
     Retrieval,
@@ -34,6 +27,14 @@ from evaluation.quality import (
 )
 from m4.catalogue import Catalogue, Model, explain
 from m4.errors import InputError
+from vision.directions import normalised
+from vision.prompts import (
+    TextEncoder,
+    checked_templates,
+    class_embedding,
+    encode,
+    noun_phrase,
+)
 
 DEFAULT_PAIRS = (
     ("librarian", "scientist"),

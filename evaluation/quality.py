@@ -15,12 +15,12 @@ from evaluation.embeddings import (
     TIE,
     chance_in_top,
     check_same_space,
-    normalised,
     similarity,
     votes,
 )
 from m4.catalogue import Model
 from m4.errors import InputError
+from vision.directions import normalised
 
 BLOCK = 2048
 """Rows and columns of similarities held at a time."""

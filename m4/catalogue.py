@@ -26,35 +26,69 @@ class Model(BaseModel):
 
 
 class FieldRule(Model):
-    """Reads a mark from the sample's json.
+    """Reads a mark from the sample's json, or from a table that is joined by uid.
 
-    `path` is a dotted path into the json. With `equals`, the mark holds where the field (or any
-    element of it, if it is a list) is one of the given values. Without, the field itself is a
-    probability in [0, 1]. A field that is missing or null says nothing.
+    `path` is a dotted path into the json, or a column of the table. With `equals`, the mark holds
+    where the field (or any element of it, if it is a list) is one of the given values; with
+    `filled`, where it is a list that is not empty, such as DataComp's `face_bboxes`, and an empty
+    one says nothing. With neither, the field itself is a probability in [0, 1]. A field that is
+    missing or null says nothing.
     """
 
     path: str
     equals: tuple[str | int | bool, ...] | None = None
+    filled: bool = False
+
+    @model_validator(mode="after")
+    def _one_test(self) -> "FieldRule":
+        if self.filled and self.equals is not None:
+            raise ValueError("`equals` and `filled` are two tests; keep one")
+        return self
+
+
+class Translation(Model):
+    """The terms of a mark in another language, every inflected form written out."""
+
+    terms: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
 
 
 class Mark(Model):
     """How one thing (a value, a label or a proxy) is found, and how a prompt names it.
 
-    `terms` are words or phrases of captions; `ignore` are longer phrases that contain a term but
-    do not mean it ("chef's knife"). `prompt` is the noun phrase for zero-shot prompts; the name
-    itself with an article where it is left out.
+    Attributes
+    ----------
+    terms : words or phrases of English captions, in the singular
+    ignore : longer phrases that contain a term but do not mean it ("chef's knife")
+    names : given names, which count as terms only where the user says so
+    translations : terms of captions in other languages, by ISO 639-1 code
+    field : where the sample's json or a table says it
+    prompt : noun phrase for zero-shot prompts; the name with an article where it is left out
+    prompts : further noun phrases for the same thing
     """
 
     terms: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    translations: dict[str, Translation] = Field(default_factory=dict)
     field: FieldRule | None = None
     prompt: str | None = None
+    prompts: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _findable(self) -> "Mark":
-        if not self.terms and self.field is None:
-            raise ValueError("give `terms`, `field` or both: nothing says how to find it")
+        if not (self.terms or self.field or self.prompt or self.prompts):
+            raise ValueError("give `terms`, `field` or `prompt`: nothing says how to find it")
         return self
+
+
+class Presence(Mark):
+    """How one finds out that a picture shows a person at all, whoever it is.
+
+    `absent_prompts` are noun phrases of pictures without people.
+    """
+
+    absent_prompts: tuple[str, ...] = ()
 
 
 class Value(Mark):
@@ -113,7 +147,10 @@ class Tolerances(Model):
 
 
 class Catalogue(Model):
-    """What to balance. Immutable; `digest` identifies its content and travels with its products."""
+    """What to balance. Immutable; `digest` identifies its content and travels with its products.
+
+    `surnames` are terms that are also family names: "Tom Baker" is no baker.
+    """
 
     name: str
     purpose: str
@@ -123,6 +160,8 @@ class Catalogue(Model):
     tolerances: Tolerances = Tolerances()
     leave_out: tuple[tuple[str, str], ...] = ()
     intersections: tuple[Crossing, ...] = ()
+    person: Presence | None = None
+    surnames: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _names(self) -> "Catalogue":
@@ -213,13 +252,25 @@ class Catalogue(Model):
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the content, independent of the order and layout of the YAML's scalars."""
-        text = json.dumps(self.model_dump(mode="json"), separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+    def each_mark(self) -> Iterator[tuple[str, Mark]]:
+        """Yield (name, mark) of all values, labels, proxies, and of `person` where it is there."""
+        for name, _, value in self.each_value():
+            yield name, value
+        yield from self.concepts.items()
+        if self.person is not None:
+            yield "person", self.person
+
+    def to_yaml(self) -> str:
+        """The content as YAML that stands alone, and that reads back to the same digest."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
 
     def save(self, path: Path) -> None:
-        """Write the catalogue as YAML that `load_catalogue` reads back to the same digest."""
-        content = self.model_dump(mode="json", exclude_defaults=True)
-        path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "utf-8")
+        """Write it as YAML that `load_catalogue` reads back to the same digest."""
+        path.write_text(self.to_yaml(), "utf-8")
 
 
 def explain(error: ValidationError) -> str:
@@ -234,7 +285,7 @@ def explain(error: ValidationError) -> str:
     return f"{where}: {message}{shown}" if where else message + shown
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """A YAML loader that refuses a repeated key, where the plain one silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -260,14 +311,17 @@ def read_yaml(path: Path) -> Any:
 
 
 def load_catalogue(path: Path | str) -> Catalogue:
-    """Read a catalogue from YAML.
+    """Read a catalogue from YAML, with the lists that it includes; or a built-in, "builtin:people".
 
     Raises `InputError` naming the file, the key and what is wrong with it.
     """
-    path = Path(path)
+    from m4.lists import builtin_path, with_lists
+
+    path = builtin_path(str(path)) or Path(path)
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: a catalogue is a mapping with `name`, `purpose`, `sensitive`")
+    content = with_lists(content, path)
     try:
         return Catalogue.model_validate(content)
     except ValidationError as error:

@@ -1,77 +1,145 @@
-"""Annotate: who and what is in each pair. The work on one shard, and the stage over all."""
+"""Annotate one shard: read it in batches, ask the annotators, fuse, write what came out."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from m4.catalogue import Catalogue
-from m4.errors import UnusableSample
-from pipelines.annotators import (
-    Annotator,
-    annotate_sample,
+from m4.errors import InputError
+from pipelines import storage
+from pipelines.batches import batches
+from pipelines.evidence import Evidence, evidence_of, write_evidence
+from pipelines.fusion import Fused, FusionRule, fuse
+from pipelines.marks import Annotator, Batch
+from pipelines.shards import Failure, ShardRef
+from pipelines.tables import (
+    Commit,
+    annotation_schema,
+    remove_failures,
+    source_column,
+    write_failures,
+    write_table,
 )
-from pipelines.shards import Failure, Sample, ShardRef, read_samples
-from pipelines.tables import Commit, annotation_schema, source_column, write_table
+from vision.ahead import ahead
+
+ANNOTATIONS = "annotations"
+EVIDENCE = "evidence"
+FAILURES = "failures"
 
 
-def annotate_shard(
-    shard: ShardRef,
-    folder: str,
-    catalogue: Catalogue,
-    annotators: Sequence[Annotator],
-    settings: str,
-) -> Commit:
-    """Annotate one shard, write its table and its commit marker.
+@dataclass(frozen=True)
+class AnnotationJob:
+    """What is the same for all shards of a job.
 
-    A sample that cannot be used is set aside and counted by reason, with one example of each.
+    Attributes
+    ----------
+    run : directory in which annotations/, evidence/ and failures/ are written
+    catalogue : what to look for
+    fusion : how the annotators are put together
+    digest : of everything that decides the content of a table
     """
-    failures: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    damaged = False
 
-    def marked() -> Iterator[dict[str, object]]:
-        nonlocal damaged
-        for sample in read_samples(shard):
-            if isinstance(sample, Sample):
-                try:
-                    yield _row(sample, annotators, catalogue)
-                    continue
-                except UnusableSample as error:
-                    sample = Failure(shard.name, sample.key, str(error))
-            damaged |= sample.rest
-            failures[sample.reason] += 1
-            examples.setdefault(sample.reason, sample.key or shard.name)
+    run: str
+    catalogue: Catalogue
+    fusion: FusionRule
+    digest: str
 
-    table = pa.Table.from_pylist(list(marked()), schema=annotation_schema(catalogue))
+    def folder(self, name: str) -> str:
+        return storage.join(self.run, name)
+
+
+def annotate_shard(shard: ShardRef, job: AnnotationJob, annotators: Sequence[Annotator]) -> Commit:
+    """Annotate one shard; write its failures, its evidence, its table, and last its marker.
+
+    A sample that cannot be used is set aside with its reason. A shard for which an annotator has
+    not what it needs is set aside whole.
+    """
+    failures: list[Failure] = []
+    parts: list[pa.Table] = []
+    evidence = Evidence()
+    names = [annotator.name for annotator in annotators]
+    try:
+        for annotator in annotators:
+            annotator.begin(shard.stem)
+    except InputError as error:
+        failures.append(Failure(shard.name, None, str(error), rest=True))
+    else:
+        for batch, lost in ahead(batches(shard, max(each.size for each in annotators))):
+            failures += lost
+            if not batch.samples:
+                continue
+            said = [annotator.annotate(batch) for annotator in annotators]
+            fused = fuse(said, job.catalogue, job.fusion)
+            evidence = evidence + evidence_of(fused, said, names, job.catalogue)
+            parts.append(_table(batch, fused, names, job.catalogue))
+            failures += (
+                Failure(shard.name, batch.samples[row].key, reason)
+                for row, reason in sorted(fused.unusable.items())
+            )
+    schema = annotation_schema(job.catalogue)
+    table = pa.concat_tables(parts) if parts else schema.empty_table()
+    reasons = Counter(failure.reason for failure in failures)
+    examples = {each.reason: each.key or shard.name for each in reversed(failures)}
     commit = Commit(
         shard=shard.path,
         size=shard.size,
         modified=shard.modified,
-        settings=settings,
+        settings=job.digest,
         rows=len(table),
-        damaged=damaged,
-        failures=dict(sorted(failures.items())),
+        damaged=any(failure.rest for failure in failures),
+        failures=dict(sorted(reasons.items())),
         examples=dict(sorted(examples.items())),
     )
-    write_table(folder, shard.stem, table, commit)
+    if failures:
+        write_failures(job.folder(FAILURES), shard.stem, failures)
+    else:
+        remove_failures(job.folder(FAILURES), shard.stem)
+    write_evidence(job.folder(EVIDENCE), shard.stem, evidence)
+    write_table(job.folder(ANNOTATIONS), shard.stem, table, commit)
     return commit
 
 
-def _row(
-    sample: Sample, annotators: Sequence[Annotator], catalogue: Catalogue
-) -> dict[str, object]:
-    marks = annotate_sample(sample, annotators)
-    values = marks.values
-    row: dict[str, object] = {
-        "uid": sample.uid,
-        "key": sample.key,
-        "offset": sample.span.offset,
-        "length": sample.span.length,
-        "labels": list(marks.labels),
-        "label_sources": list(marks.labels.values()),
-        "utility": 1.0,
+def _table(batch: Batch, fused: Fused, names: Sequence[str], catalogue: Catalogue) -> pa.Table:
+    """The annotations of a batch, without its unusable samples."""
+    known_by = pa.array([*names, None], pa.string())  # NOBODY is the last
+
+    def sources(positions: np.ndarray) -> pa.Array:
+        return known_by.take(pa.array(positions % len(known_by)))
+
+    ends = np.searchsorted(fused.label_rows, np.arange(len(batch) + 1))
+    offsets = pa.array(ends, pa.int32())
+    columns = {
+        "uid": pa.array([each.uid for each in batch.samples], pa.string()),
+        "key": pa.array([each.key for each in batch.samples], pa.string()),
+        "offset": pa.array([each.span.offset for each in batch.samples], pa.int64()),
+        "length": pa.array([each.span.length for each in batch.samples], pa.int64()),
+        "language": pa.array(fused.languages, pa.string()),
+        "person": _nullable(fused.person),
+        source_column("person"): sources(fused.person_source),
+        "labels": pa.ListArray.from_arrays(offsets, pa.array(fused.label_ids, pa.int32())),
+        "label_sources": pa.ListArray.from_arrays(offsets, sources(fused.label_sources)),
+        "utility": pa.array(np.ones(len(batch)), pa.float32()),
     }
-    row.update({name: values.get(k) for k, name in enumerate(catalogue.value_names)})
-    row.update({source_column(name): marks.sources.get(name) for name in catalogue.sensitive})
-    return row
+    columns.update(
+        {name: _nullable(fused.values[:, k]) for k, name in enumerate(catalogue.value_names)}
+    )
+    columns.update(
+        {
+            source_column(name): sources(fused.sources[:, a])
+            for a, name in enumerate(catalogue.sensitive)
+        }
+    )
+    schema = annotation_schema(catalogue)
+    table = pa.table([columns[name] for name in schema.names], schema=schema)
+    if not fused.unusable:
+        return table
+    usable = np.ones(len(batch), dtype=bool)
+    usable[list(fused.unusable)] = False
+    return table.filter(pa.array(usable))
+
+
+def _nullable(probabilities: np.ndarray) -> pa.Array:
+    return pa.array(probabilities, pa.float32(), mask=np.isnan(probabilities))

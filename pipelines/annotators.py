@@ -1,170 +1,148 @@
-"""Annotators: what they say of one sample, and how several are put together."""
+"""Which annotators a job asks: from settings to annotators, models shared within a process."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from m4.catalogue import Catalogue, FieldRule, Mark
-from m4.errors import InputError, UnusableSample
-from pipelines.lexicon import Lexicon
-from pipelines.shards import Sample
+from m4.catalogue import Catalogue, Mark
+from m4.errors import InputError
+from pipelines import storage
+from pipelines.fields import FieldAnnotator, TableAnnotator
+from pipelines.joined import JoinedTable
+from pipelines.marks import Annotator
+from pipelines.record import digest_of
 
-AnnotatorName = Literal["captions", "fields"]
+if TYPE_CHECKING:
+    from pipelines.settings import AnnotateSettings
 
 
-@dataclass(frozen=True)
-class Marks:
-    """What is known of a sample.
+class Models:
+    """Models and lexicons that annotators of one process share; each is loaded once."""
 
-    Attributes
-    ----------
-    attributes : by attribute, the probability of each of its columns; one missing is not known
-    labels : ids of labels and proxies that hold, with the name of the annotator that said so
-    sources : name of the annotator by attribute
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str, load: Callable[[], Any]) -> Any:
+        """The model of this name, loaded if it is not there yet."""
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = load()
+            return self._loaded[name]
+
+
+def make_annotators(
+    settings: "AnnotateSettings", catalogue: Catalogue, models: Models
+) -> list[Annotator]:
+    """The annotators that settings name, in their order.
+
+    Raises `InputError` where one could never say anything with this catalogue, or what it needs
+    cannot be used.
     """
-
-    attributes: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
-    labels: Mapping[int, str] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def values(self) -> dict[int, float]:
-        """Probability by column, over all attributes."""
-        return {k: share for columns in self.attributes.values() for k, share in columns.items()}
-
-
-class Annotator(Protocol):
-    """Marks a sample. May raise `UnusableSample`."""
-
-    def annotate(self, sample: Sample) -> Marks: ...
+    makers: dict[str, Callable[[], Iterator[Annotator]]] = {
+        "captions": lambda: _captions(settings, catalogue, models),
+        "fields": lambda: _fields(catalogue),
+        "tables": lambda: _tables(settings, catalogue),
+        "embeddings": lambda: _embeddings(settings, catalogue),
+        "pixels": lambda: _pixels(settings, catalogue, models),
+        "onnx": lambda: _onnx(settings, catalogue, models),
+    }
+    return [annotator for name in settings.annotators for annotator in makers[name]()]
 
 
-class _Columns:
-    """Where an attribute's values stand among the columns."""
-
-    def __init__(self, catalogue: Catalogue):
-        self.exclusive = {name: each.exclusive for name, each in catalogue.sensitive.items()}
-        self.of: dict[str, list[int]] = {name: [] for name in catalogue.sensitive}
-        self.attribute: list[str] = []
-        for k, (_, attribute, _) in enumerate(catalogue.each_value()):
-            self.of[attribute].append(k)
-            self.attribute.append(attribute)
-
-    def shared(self, found: Iterable[int]) -> dict[str, dict[int, float]]:
-        """Probabilities from the values found: an attribute with none is not known.
-
-        Several values of an exclusive attribute get equal parts of the probability.
-        """
-        by_attribute: dict[str, set[int]] = {}
-        for k in found:
-            by_attribute.setdefault(self.attribute[k], set()).add(k)
-        attributes = {}
-        for attribute, columns in by_attribute.items():
-            part = 1.0 / len(columns) if self.exclusive[attribute] else 1.0
-            attributes[attribute] = {k: part if k in columns else 0.0 for k in self.of[attribute]}
-        return attributes
-
-
-class CaptionAnnotator:
-    """Marks what a caption names. A caption that names no value leaves the attribute unknown."""
-
-    name = "captions"
-
-    def __init__(self, catalogue: Catalogue):
-        self._lexicon = Lexicon(catalogue)
-        self._columns = _Columns(catalogue)
-
-    def annotate(self, sample: Sample) -> Marks:
-        found_values: set[int] = set()
-        labels: dict[int, str] = {}
-        for found in self._lexicon.find(sample.caption):
-            found_values |= found.marked.values
-            labels.update(dict.fromkeys(found.marked.labels, self.name))
-        attributes = self._columns.shared(found_values)
-        return Marks(attributes, labels, dict.fromkeys(attributes, self.name))
-
-
-class FieldAnnotator:
-    """Marks what the sample's json says, by the field rules of the catalogue."""
-
-    name = "fields"
-
-    def __init__(self, catalogue: Catalogue):
-        self._columns = _Columns(catalogue)
-        self._values = [(k, value.field) for k, (_, _, value) in enumerate(catalogue.each_value())]
-        self._labels = [(r, each.field) for r, each in enumerate(catalogue.concepts.values())]
-
-    def annotate(self, sample: Sample) -> Marks:
-        found: set[int] = set()
-        probabilities: dict[int, float] = {}
-        for k, rule in self._values:
-            probability = _field(sample, rule)
-            if probability is None:
-                continue
-            if rule is not None and rule.equals is None:
-                probabilities[k] = probability
-            elif probability:
-                found.add(k)
-        attributes = self._columns.shared(found)
-        for k, probability in probabilities.items():
-            attributes.setdefault(self._columns.attribute[k], {})[k] = probability
-        labels = {r: self.name for r, rule in self._labels if (_field(sample, rule) or 0.0) >= 0.5}
-        return Marks(attributes, labels, dict.fromkeys(attributes, self.name))
-
-
-def _field(sample: Sample, rule: FieldRule | None) -> float | None:
-    """What a field rule says of a sample: a probability, or None where it says nothing."""
-    if rule is None:
-        return None
-    content: Any = sample.metadata
-    for part in rule.path.split("."):
-        content = content.get(part) if isinstance(content, dict) else None
-    if content is None:
-        return None
-    if rule.equals is not None:
-        given = content if isinstance(content, list) else [content]
-        return float(
-            any(each in rule.equals for each in given if not isinstance(each, dict | list))
+def _require(name: str, key: str, catalogue: Catalogue, has: Callable[[Mark], object]) -> None:
+    if not any(has(mark) for _, mark in catalogue.each_mark()):
+        raise InputError(
+            f"annotator {name!r} has nothing to look for: no value or label of catalogue "
+            f"{catalogue.name!r} has `{key}`"
         )
-    if isinstance(content, bool) or not isinstance(content, int | float) or not 0 <= content <= 1:
-        raise UnusableSample(f"json field {rule.path} is not a probability")
-    return float(content)
 
 
-def make_annotators(catalogue: Catalogue, names: Sequence[AnnotatorName]) -> list[Annotator]:
-    """The annotators of the given names, in order.
+def _captions(
+    settings: "AnnotateSettings", catalogue: Catalogue, models: Models
+) -> Iterator[Annotator]:
+    from pipelines.captions import CaptionAnnotator
 
-    Raises `InputError` where one could never say anything with this catalogue.
+    _require("captions", "terms", catalogue, lambda mark: mark.terms or mark.translations)
+
+    def load() -> CaptionAnnotator:  # holds lexicons and nothing of a shard
+        return CaptionAnnotator(catalogue, languages=settings.languages, names=settings.names)
+
+    yield models.get("captions", load)
+
+
+def _fields(catalogue: Catalogue) -> Iterator[Annotator]:
+    _require("fields", "field", catalogue, lambda mark: mark.field)
+    yield FieldAnnotator(catalogue)
+
+
+def _tables(settings: "AnnotateSettings", catalogue: Catalogue) -> Iterator[Annotator]:
+    _require("tables", "field", catalogue, lambda mark: mark.field)
+    assert settings.table is not None  # the settings have seen to it
+    yield TableAnnotator(catalogue, JoinedTable(settings.table))
+
+
+def _heads(settings: "AnnotateSettings") -> list[Any]:
+    from vision.heads import load_head
+
+    return [load_head(path) for path in settings.heads]
+
+
+def _embeddings(settings: "AnnotateSettings", catalogue: Catalogue) -> Iterator[Annotator]:
+    from pipelines.embeddings import EmbeddingAnnotator, EmbeddingTables
+
+    assert settings.embeddings is not None  # the settings have seen to it
+    tables = EmbeddingTables(settings.embeddings, settings.embedding_key)
+    yield EmbeddingAnnotator(catalogue, _heads(settings), tables, settings.decide)
+
+
+def _pixels(
+    settings: "AnnotateSettings", catalogue: Catalogue, models: Models
+) -> Iterator[Annotator]:
+    from pipelines.pixels import PixelAnnotator
+    from vision.embedder import load_embedder
+
+    assert settings.model is not None  # the settings have seen to it
+    load = partial(
+        load_embedder,
+        settings.model,
+        settings.pretrained,
+        device=settings.device,
+        preprocess_as=settings.preprocess_as,
+        name=settings.space,
+    )
+    embedder = models.get("embedder", load)
+    yield PixelAnnotator(catalogue, embedder, _heads(settings), settings.decide)
+
+
+def _onnx(
+    settings: "AnnotateSettings", catalogue: Catalogue, models: Models
+) -> Iterator[Annotator]:
+    from pipelines.pixels import OnnxAnnotator
+    from vision.onnx_model import load_onnx_model
+
+    for path in settings.onnx:
+        load = partial(load_onnx_model, path, device=settings.device)
+        yield OnnxAnnotator(catalogue, models.get(path, load))
+
+
+def settings_digest(settings: "AnnotateSettings", catalogue: Catalogue) -> str:
+    """Digest of everything that decides what a shard's annotations say.
+
+    Models and tables count by their sizes and times, which is what can be had of gigabytes.
     """
-    marks: list[Mark] = [value for _, _, value in catalogue.each_value()]
-    marks += catalogue.concepts.values()
-    annotators: list[Annotator] = []
-    for name in names:
-        if name == "captions" and any(mark.terms for mark in marks):
-            annotators.append(CaptionAnnotator(catalogue))
-        elif name == "fields" and any(mark.field for mark in marks):
-            annotators.append(FieldAnnotator(catalogue))
-        else:
-            key = {"captions": "terms", "fields": "field"}.get(name)
-            raise InputError(
-                f"annotator {name!r} has nothing to look for: no value or label of catalogue "
-                f"{catalogue.name!r} has `{key}`"
-                if key
-                else f"annotator {name!r} is not one of captions, fields"
-            )
-    if not annotators:
-        raise InputError("no annotators given; name captions, fields or both")
-    return annotators
+    chosen = settings.model_dump_json(exclude={"shards", "run", "max_failures", "beam", "device"})
+    files = [*settings.heads, *settings.onnx]
+    files += [each for each in (settings.table, settings.embeddings, settings.pretrained) if each]
+    return digest_of(catalogue.digest, chosen, *_fingerprints(files))
 
 
-def annotate_sample(sample: Sample, annotators: Sequence[Annotator]) -> Marks:
-    """Put annotators together: the first that knows an attribute wins, labels are joined."""
-    attributes: dict[str, Mapping[int, float]] = {}
-    labels: dict[int, str] = {}
-    sources: dict[str, str] = {}
-    for annotator in annotators:
-        marks = annotator.annotate(sample)
-        attributes = {**marks.attributes, **attributes}
-        labels = {**marks.labels, **labels}
-        sources = {**marks.sources, **sources}
-    return Marks(attributes, dict(sorted(labels.items())), sources)
+def _fingerprints(paths: Sequence[str]) -> Iterator[str]:
+    for path in paths:
+        for each in [path, *storage.match(storage.join(path, "*"))]:
+            try:
+                size, modified = storage.size_and_time(each)
+            except OSError:
+                continue  # a tag, not a file; or a folder on remote storage
+            yield f"{each} {size} {modified}"

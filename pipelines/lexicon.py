@@ -1,98 +1,165 @@
-"""Finds a catalogue's terms in captions: word boundaries, longest phrase first."""
+"""Finds a catalogue's terms in captions, a batch at a time: whole words, longest phrase first."""
 
-import re
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from m4.catalogue import Catalogue
+from pipelines.matching import Automaton, Dictionary, Engine
+from pipelines.naming import CasedWord, cased_words, counts
+from pipelines.phrases import ENGLISH, Phrase, Source, phrases_of
+from pipelines.words import Words, tokens
 
-# A possessive is a word of its own: "the woman's dress" names a woman, and a catalogue can still
-# ignore the phrase "women's watch".
-TOKEN = re.compile(r"'s(?![^\W_])|[^\W_]+")
-CURLY_APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
-SIBILANT = re.compile(r"(s|x|z|ch|sh)$")
-NO_MAN = re.compile(r"(hu|ger|ro|nor|otto|sha|talis)man$")  # humans, Germans
-
-
-def tokens(text: str) -> list[str]:
-    """Words of a text, NFKC-normalised and case-folded; hyphens and underscores separate."""
-    folded = unicodedata.normalize("NFKC", text).casefold().replace(CURLY_APOSTROPHE, "'")
-    return TOKEN.findall(folded)
+__all__ = ["Lexicon", "Matches", "Pairs", "tokens"]
 
 
-def plural(word: str) -> str:
-    """The regular English plural; a word that is no singular gives one that never occurs."""
-    if word.endswith("man") and not NO_MAN.search(word):
-        return word[:-3] + "men"
-    if word.endswith("y") and word[-2:-1] not in "aeiou":
-        return word[:-1] + "ies"
-    return word + ("es" if SIBILANT.search(word) else "s")
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """The h phrases found in n captions, from left to right.
+
+    Attributes
+    ----------
+    rows : (h,) int64, captions, ascending
+    phrases : (h,) int64, ids of phrases
+    """
+
+    rows: np.ndarray
+    phrases: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
-@dataclass(frozen=True)
-class Marked:
-    """What a phrase says: columns of sensitive values and ids of labels. Empty: ignore it."""
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """What belongs to each of p phrases: `ids[starts[i]:starts[i + 1]]` to phrase i.
 
-    values: frozenset[int] = frozenset()
-    labels: frozenset[int] = frozenset()
+    Attributes
+    ----------
+    starts : (p + 1,) int64
+    ids : int64, ascending within a phrase
+    """
 
-    def __or__(self, other: "Marked") -> "Marked":
-        return Marked(self.values | other.values, self.labels | other.labels)
+    starts: np.ndarray
+    ids: np.ndarray
 
+    @classmethod
+    def of(cls, lists: Sequence[Sequence[int]]) -> "Pairs":
+        starts = np.zeros(len(lists) + 1, dtype=np.int64)
+        np.cumsum([len(each) for each in lists], out=starts[1:])
+        return cls(starts, np.array([i for each in lists for i in sorted(each)], dtype=np.int64))
 
-@dataclass(frozen=True)
-class Found:
-    """One phrase found in a caption."""
-
-    phrase: tuple[str, ...]
-    marked: Marked
+    def of_matches(self, matches: Matches) -> tuple[np.ndarray, np.ndarray]:
+        """(row, id) of all matches, by match; a pair may stand several times."""
+        first = self.starts[matches.phrases]
+        number = self.starts[matches.phrases + 1] - first
+        skipped = np.cumsum(number) - number
+        at = np.arange(number.sum()) + np.repeat(first - skipped, number)
+        return np.repeat(matches.rows, number), self.ids[at]
 
 
 class Lexicon:
-    """The terms of a catalogue, ready for matching.
+    """The terms of a catalogue in one language, ready for matching.
 
     At each word the longest phrase that starts there wins and consumes its words. Phrases under
     `ignore` take part like terms but mark nothing, so "chef's knife" hides "chef". A term listed
-    under several marks sets all of them ("policewoman": a police officer and a woman). Terms match
-    in their regular plural too.
+    under several marks sets all of them ("policewoman": a police officer and a woman). English
+    terms match in their plural too. Names and surnames: see `pipelines.naming`.
+
+    Parameters
+    ----------
+    language : ISO 639-1; languages other than English are found by the marks' `translations`
+    names : whether given names count as terms
+    automaton : find by the library ahocorasick_rs, which has to be installed, not by dictionaries.
+        Both find the same; the automaton is no faster, as splitting captions into words takes most
+        of the time of either, so it is only taken where it is asked for (`True`).
+
+    Attributes
+    ----------
+    phrases : p forms of terms, by id
+    values, labels : columns of sensitive values, and ids of labels, of each phrase
+    person : (p,) bool, phrases that name a person
+    sources : where terms are listed, each once
+    listed : positions in `sources` of each phrase
     """
 
-    def __init__(self, catalogue: Catalogue):
-        self._phrases: dict[tuple[str, ...], Marked] = {}
-        self._longest: dict[str, int] = {}
-        ignored: list[str] = []
-        for k, (_, _, value) in enumerate(catalogue.each_value()):
-            ignored += value.ignore
-            for term in value.terms:
-                self._add(term, Marked(values=frozenset([k])))
-        for r, concept in enumerate(catalogue.concepts.values()):
-            ignored += concept.ignore
-            for term in concept.terms:
-                self._add(term, Marked(labels=frozenset([r])))
-        for term in ignored:
-            self._add(term, Marked())
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        *,
+        language: str = ENGLISH,
+        names: bool = False,
+        automaton: bool | None = None,
+    ):
+        every = sorted(phrases_of(catalogue, language, names=names), key=lambda each: each.words)
+        self.phrases: tuple[Phrase, ...] = tuple(each for each in every if each.sources)
+        ignored = [each.words for each in every if not each.sources]
+        m, c = len(catalogue.value_names), len(catalogue.concepts)
+        places = [[source.place for source in phrase.sources] for phrase in self.phrases]
+        self.values = Pairs.of([[k for k in each if k < m] for each in places])
+        self.labels = Pairs.of([[k - m for k in each if m <= k < m + c] for each in places])
+        sources = [source for phrase in self.phrases for source in phrase.sources]
+        self.sources: tuple[Source, ...] = tuple(dict.fromkeys(sources))
+        number = {source: i for i, source in enumerate(self.sources)}
+        self.listed = Pairs.of(
+            [[number[each] for each in phrase.sources] for phrase in self.phrases]
+        )
+        self.person = np.array([m + c in each for each in places], dtype=bool)
+        self._proper = np.array([phrase.proper for phrase in self.phrases], dtype=np.int8)
+        self._given = frozenset(
+            word
+            for _, mark in catalogue.each_mark()
+            for name in mark.names
+            for word in tokens(name)[:1]
+        )
+        self._forms = frozenset(phrase.words for phrase in self.phrases)
+        forms = [*(phrase.words for phrase in self.phrases), *ignored]
+        self._engine: Engine = Automaton(forms) if automaton else Dictionary(forms)
 
-    def _add(self, term: str, marked: Marked) -> None:
-        words = tuple(tokens(term))
-        if not words:
-            return
-        for phrase in (words, (*words[:-1], plural(words[-1]))):
-            self._phrases[phrase] = self._phrases.get(phrase, Marked()) | marked
-            self._longest[phrase[0]] = max(self._longest.get(phrase[0], 0), len(phrase))
+    def phrase(self, id_: int) -> str:
+        """Its words, as they are found in captions."""
+        return " ".join(self.phrases[id_].words)
 
-    def find(self, caption: str) -> Iterator[Found]:
-        """Yield the phrases of a caption that mark something, from left to right."""
-        words = tokens(caption)
-        at = 0
-        while at < len(words):
-            for length in range(self._longest.get(words[at], 0), 0, -1):
-                phrase = tuple(words[at : at + length])
-                marked = self._phrases.get(phrase)
-                if marked is not None:
-                    if marked.values or marked.labels:
-                        yield Found(phrase, marked)
-                    at += len(phrase)
-                    break
-            else:
-                at += 1
+    def find(self, captions: Sequence[str] | Words) -> Matches:
+        """Find the phrases of n captions that mark something."""
+        words = captions if isinstance(captions, Words) else Words.of(captions)
+        if not len(words) or not self.phrases:
+            return Matches(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        places = self._engine.find(words)
+        marking = places.phrases < len(self.phrases)
+        at, phrases = places.at[marking], places.phrases[marking]
+        rows = np.searchsorted(places.lines, at)
+        doubtful = np.flatnonzero(self._proper[phrases])
+        if len(doubtful):
+            kept = np.ones(len(at), dtype=bool)
+            first = np.concatenate([[0], places.lines[:-1] + 1])
+            kept[doubtful] = list(
+                self._counting(
+                    words, rows[doubtful], (at - first[rows])[doubtful], phrases[doubtful]
+                )
+            )
+            rows, phrases = rows[kept], phrases[kept]
+        return Matches(rows, phrases)
+
+    def _counting(
+        self, words: Words, rows: np.ndarray, at: np.ndarray, phrases: np.ndarray
+    ) -> Iterator[bool]:
+        """Yield of names and surnames whether they count as terms, by how they are written."""
+        last, written = -1, list[CasedWord]()
+        for row, place, id_ in zip(rows.tolist(), at.tolist(), phrases.tolist(), strict=True):
+            if row != last:
+                last, written = row, cased_words(words.captions[row])
+            phrase = self.phrases[id_]
+            # Very rare letters become others in folding, so that words do not stand for words.
+            there = place < len(written) and written[place].text.casefold() == phrase.words[0]
+            yield not there or counts(written, place, phrase.proper, self._given)
+
+    def names_something(self, words: Sequence[str]) -> bool:
+        """Whether some term, in any of its forms, stands among these words, ignored or not."""
+        longest = max(map(len, self._forms), default=0)
+        return any(
+            tuple(words[at : at + length]) in self._forms
+            for at in range(len(words))
+            for length in range(1, min(longest, len(words) - at) + 1)
+        )

@@ -1,5 +1,6 @@
 """Settings of the stages, one class each; every command-line flag is one of their fields."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -10,8 +11,32 @@ from m4.points import Requirements
 from m4.problem import Slack
 from m4.solving import Method
 from pipelines import storage
-from pipelines.annotators import AnnotatorName
 from pipelines.beam import BeamSettings
+from pipelines.fusion import FusionRule
+
+AnnotatorName = Literal["captions", "fields", "tables", "embeddings", "pixels", "onnx"]
+
+USED_BY: Mapping[str, set[AnnotatorName]] = {
+    "languages": {"captions"},
+    "names": {"captions"},
+    "table": {"tables"},
+    "embeddings": {"embeddings"},
+    "embedding_key": {"embeddings"},
+    "heads": {"embeddings", "pixels"},
+    "marks": {"embeddings", "pixels"},
+    "model": {"pixels"},
+    "pretrained": {"pixels"},
+    "preprocess_as": {"pixels"},
+    "space": {"pixels"},
+    "onnx": {"onnx"},
+    "device": {"pixels", "onnx"},
+}
+NEEDS: Mapping[AnnotatorName, tuple[str, ...]] = {
+    "tables": ("table",),
+    "embeddings": ("embeddings", "heads"),
+    "pixels": ("model", "pretrained", "heads"),
+    "onnx": ("onnx",),
+}
 
 
 class AnnotateSettings(Model):
@@ -21,12 +46,84 @@ class AnnotateSettings(Model):
     catalogue: str = Field(description="YAML file that says what to look for")
     run: str = Field(description="run directory; annotations/ is written in it")
     annotators: tuple[AnnotatorName, ...] = Field(
-        default=("captions",), description="who marks; the first that knows an attribute wins"
+        default=("captions",), min_length=1, description="who marks, in the order of their weight"
+    )
+    fusion: FusionRule = Field(
+        default="first",
+        description="first: the first annotator that knows an attribute decides; agree: it is "
+        "known where none that knows it disagrees",
+    )
+    languages: tuple[str, ...] = Field(
+        default=("en",),
+        description="languages that captions are read in, ISO 639-1; others are counted and mark "
+        "nothing",
+    )
+    names: bool = Field(default=False, description="given names count as terms of captions")
+    table: str | None = Field(
+        default=None, description="of annotator tables: a parquet with a column uid, or a folder"
+    )
+    embeddings: str | None = Field(
+        default=None, description="of annotator embeddings: folder with a file for each shard"
+    )
+    embedding_key: str | None = Field(
+        default=None, description="array of an .npz, or column of a parquet, with the embeddings"
+    )
+    heads: tuple[str, ...] = Field(
+        default=(), description="heads that fit-head made, for embeddings or pixels"
+    )
+    model: str | None = Field(
+        default=None, description="of annotator pixels: an architecture of open_clip"
+    )
+    pretrained: str | None = Field(default=None, description="its checkpoint, a file or a tag")
+    preprocess_as: str | None = Field(
+        default=None,
+        description="tag of open_clip whose preprocessing a checkpoint file wants, where the tags "
+        "of its architecture differ",
+    )
+    space: str | None = Field(
+        default=None,
+        description="name of the embedding space, for heads that were fitted elsewhere; "
+        "ViT-B-32/openai",
+    )
+    onnx: tuple[str, ...] = Field(
+        default=(), description="of annotator onnx: YAML files that declare ONNX models"
+    )
+    marks: Literal["decisions", "probabilities"] = Field(
+        default="decisions",
+        description="what heads give: yes, no and not known by their thresholds; or probabilities",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where models run; auto: CUDA where there is one"
     )
     max_failures: float = Field(
         default=0.01, ge=0, le=1, description="share of samples or shards that may be set aside"
     )
     beam: BeamSettings = BeamSettings()
+
+    @property
+    def decide(self) -> bool:
+        """Whether heads decide by their thresholds."""
+        return self.marks == "decisions"
+
+    @model_validator(mode="after")
+    def _effective(self) -> "AnnotateSettings":
+        named = set(self.annotators)
+        if len(named) < len(self.annotators):
+            raise ValueError("annotators: one is named twice")
+        for name, users in USED_BY.items():
+            given = getattr(self, name) != type(self).model_fields[name].default
+            if given and not named & users:
+                raise ValueError(
+                    f"{name} has no effect without annotator {' or '.join(sorted(users))}; name "
+                    "it among the annotators, or leave it out"
+                )
+        for annotator in self.annotators:
+            for name in NEEDS.get(annotator, ()):
+                if not getattr(self, name):
+                    raise ValueError(f"annotator {annotator} needs {name}; give it")
+        if self.fusion != "first" and len(named) < 2 and len(self.onnx) < 2:
+            raise ValueError(f"fusion {self.fusion} has no effect with one annotator; leave it out")
+        return self
 
 
 class CountSettings(Model):

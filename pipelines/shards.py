@@ -3,18 +3,21 @@
 import hashlib
 import json
 import re
-import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import Any
 
-from m4.errors import InputError
+from m4.errors import InputError, UnusableSample
 from pipelines import storage
+from pipelines.tars import Damage, Member, TarReader
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+LONGEST_CAPTION = 10_000  # characters
+LARGEST_TEXT = 1_000_000  # bytes of a txt or json member
 BRACE_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 UID = re.compile(r"[0-9a-f]{32}")
+REPEATED = "repeated or interleaved key"
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,22 @@ class SampleSpan:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image-text pair without its pixels."""
+    """One image-text pair. `image` is its encoded image, where that was asked for."""
 
     uid: str
     key: str
     span: SampleSpan
     caption: str
     metadata: dict[str, Any]
+    image: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class Failure:
     """A sample that was set aside, and why; or a shard, where `key` is None.
 
-    `rest` says that it stands for everything in the shard from there on, nobody knows how much.
+    `rest` says that it stands for a stretch of the shard, or for all of it: nobody knows how many
+    samples that held. `key` then tells the stretch.
     """
 
     shard: str
@@ -142,72 +147,94 @@ def derived_uid(shard_name: str, key: str) -> str:
 
 @dataclass
 class _Group:
-    """Consecutive members of one key."""
+    """Consecutive members of one key, and where the shard is damaged next to them."""
 
     key: str
     start: int
-    end: int
-    members: dict[str, tarfile.TarInfo]
+    end: int = 0
+    members: dict[str, Member] = field(default_factory=dict)
+    damage_before: bool = False
+    damage_inside: bool = False
+    damage_after: bool = False
+    is_whole: bool = True
+
+    @property
+    def is_next_to_damage(self) -> bool:
+        return self.damage_before or self.damage_inside or self.damage_after
+
+    def has_all_kinds_of(self, *others: "_Group | None") -> bool:
+        """Whether there is another group that is not next to damage, and no kind is missing."""
+        known = [each for each in others if each is not None and not each.is_next_to_damage]
+        return bool(known) and all(each.members.keys() <= self.members.keys() for each in known)
 
 
-class _Damaged(Exception):
-    """A tar cannot be read on; the message is the reason."""
-
-
-def _members(tar: tarfile.TarFile, stream: IO[bytes], size: int) -> Iterator[tarfile.TarInfo]:
-    """Yield all members; raises `_Damaged` unless the tar then ends as a tar does.
-
-    `tarfile` itself takes a header that it cannot read for the end of the archive.
-    """
-    try:
-        for member in tar:
-            if member.size < 0:  # tarfile would go back, and round for ever
-                raise tarfile.ReadError("negative size")
-            yield member
-    except (tarfile.TarError, ValueError, OverflowError) as error:
-        early = stream.tell() >= size
-        raise _Damaged("truncated shard" if early else f"damaged shard: {error}") from None
-    stream.seek(tar.offset)
-    end = stream.read(tarfile.BLOCKSIZE)
-    if len(end) < tarfile.BLOCKSIZE:
-        raise _Damaged("truncated shard")
-    if end.strip(b"\0"):
-        raise _Damaged("damaged shard: bad header")
-    if stream.read(tarfile.RECORDSIZE).strip(b"\0"):
-        raise _Damaged("damaged shard: more data after the end of the tar")
-
-
-def _groups(tar: tarfile.TarFile, stream: IO[bytes], size: int) -> Iterator[_Group]:
-    """Yield the groups of a tar of `size` bytes; of a damaged one, those that are whole."""
+def _groups(tar: TarReader) -> Iterator[_Group | Damage]:
+    """Group members by their keys. A stretch of damage comes before the group that it follows."""
     group: _Group | None = None
-    before: _Group | None = None
-    try:
-        for member in _members(tar, stream, size):
-            if not member.isfile():
-                continue
-            key, extension = split_member(member.name)
-            if group is None or key != group.key or extension in group.members:
-                if group is not None:
-                    yield group
-                before, group = group, _Group(key, member.offset, 0, {})
-            group.end = tar.offset  # where the next header starts
-            group.members[extension] = member
-    except _Damaged:
-        # Nothing says that the last sample lost no member, unless it has all kinds that the one
-        # before it has.
-        if group and before and before.members.keys() <= group.members.keys() and group.end <= size:
-            yield group
-        raise
+    after_damage = False
+    for item in tar:
+        if isinstance(item, Damage):
+            after_damage = True
+            yield item
+            continue
+        key, extension = split_member(item.name)
+        if group is not None and key == group.key and extension not in group.members:
+            group.damage_inside |= after_damage
+        else:
+            if group is not None:
+                group.damage_after = after_damage
+                yield group
+            group = _Group(key, item.header_offset, damage_before=after_damage)
+        after_damage = False
+        group.end = item.end
+        group.members[extension] = item
     if group is not None:
+        group.damage_after = after_damage
         yield group
 
 
-def read_samples(shard: ShardRef) -> Iterator[Sample | Failure]:
+def _judged_groups(tar: TarReader) -> Iterator[_Group | Damage]:
+    """Say of the groups next to damage whether they are whole.
+
+    Nothing says that one lost no member, unless it has all kinds of members that the nearest
+    undamaged group before it has, and the group after it.
+    """
+    undamaged: _Group | None = None
+    waiting: _Group | None = None  # for the group after it
+    for each in _groups(tar):
+        if isinstance(each, Damage):
+            yield each
+            continue
+        if waiting is not None:
+            waiting.is_whole = waiting.has_all_kinds_of(undamaged, each)
+            yield waiting
+            waiting = None
+        if not each.is_next_to_damage:
+            undamaged = each
+            yield each
+        elif each.damage_inside or each.damage_after:
+            each.is_whole = not each.damage_inside and each.has_all_kinds_of(undamaged)
+            yield each
+        else:
+            waiting = each
+    if waiting is not None:
+        waiting.is_whole = waiting.has_all_kinds_of(undamaged)
+        yield waiting
+
+
+def read_samples(shard: ShardRef, *, images: bool = False) -> Iterator[Sample | Failure]:
     """Read a shard's samples in order, without decoding images.
 
-    A sample that cannot be used is yielded as a `Failure`, and the rest is read on. A tar that
-    ends early or is damaged yields its complete samples and one `Failure` for the rest; a shard
-    that cannot be read at all, or holds nothing, yields one `Failure` whose key is None.
+    A sample that cannot be used is yielded as a `Failure`, and the rest is read on. So is each
+    stretch of the shard that is damaged; the samples next to it are used where nothing speaks for
+    a lost member. A shard that cannot be opened, is no tar, or holds nothing, yields one
+    `Failure` whose key is None.
+
+    Parameters
+    ----------
+    images : read the encoded images too
+
+    Passes on the `OSError` of a storage that fails while the shard is read.
     """
     try:
         stream = storage.open_input(shard.path)
@@ -216,64 +243,92 @@ def read_samples(shard: ShardRef) -> Iterator[Sample | Failure]:
         yield Failure(shard.name, None, reason, rest=True)
         return
     with stream:
-        try:
-            tar = tarfile.TarFile(fileobj=stream)
-        except (tarfile.TarError, ValueError, OverflowError) as error:  # also an empty file
-            yield Failure(shard.name, None, f"not a tar: {error}", rest=True)
-            return
-        seen: set[str] = set()
-        try:
-            for group in _groups(tar, stream, shard.size):
-                yield _read_sample(shard, tar, group, repeated=group.key in seen)
-                seen.add(group.key)
-        except _Damaged as damage:
-            key = "(the rest of the shard)" if seen else None
-            yield Failure(shard.name, key, str(damage), rest=True)
-            return
-    if not seen:
+        tar = TarReader(stream)
+        used: set[str] = set()
+        in_pieces: set[str] = set()
+        is_empty = True
+        for group in _judged_groups(tar):
+            is_empty = False
+            if isinstance(group, Damage):
+                yield Failure(shard.name, _stretch(group, tar.size), group.reason, rest=True)
+                continue
+            key = group.key.encode(errors="backslashreplace").decode()
+            try:
+                if group.key in used:
+                    raise UnusableSample(REPEATED)
+                yield _sample(shard, tar, group, images=images)
+                used.add(group.key)
+            except UnusableSample as error:
+                is_repeated = group.is_whole and group.key in in_pieces
+                in_pieces.add(group.key)
+                yield Failure(shard.name, key, REPEATED if is_repeated else str(error))
+    if is_empty:
         yield Failure(shard.name, None, "empty shard", rest=True)
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream: IO[bytes] | None = tar.extractfile(member)
-    assert stream is not None  # `_groups` keeps regular files only
-    return stream.read()
+def _stretch(damage: Damage, size: int) -> str | None:
+    """What stands for the key of a sample, of which the damage may have hit any number."""
+    if damage.end < size:
+        return f"(bytes {damage.offset} to {damage.end} of the shard)"
+    return f"(the rest of the shard, from byte {damage.offset})" if damage.offset else None
 
 
-def _read_sample(
-    shard: ShardRef, tar: tarfile.TarFile, group: _Group, *, repeated: bool
-) -> Sample | Failure:
-    # `tarfile` passes on bytes that are not UTF-8 as surrogates, which no table can hold.
-    key = group.key.encode(errors="backslashreplace").decode()
+def _sample(shard: ShardRef, tar: TarReader, group: _Group, *, images: bool) -> Sample:
+    # No table can hold the surrogates that stand for bytes that are not UTF-8.
+    if group.key != group.key.encode(errors="ignore").decode():
+        raise UnusableSample("key is not UTF-8")
+    if not group.is_whole:
+        raise UnusableSample("next to a damaged stretch")
+    kinds = [extension for extension in IMAGE_EXTENSIONS if extension in group.members]
+    if not kinds:
+        raise UnusableSample("no image")
+    if any(member.sparse for member in group.members.values()):
+        raise UnusableSample("sparse member")
+    image = group.members[kinds[0]]
+    if not image.size:
+        raise UnusableSample("empty image")
+    metadata = _metadata(tar, group)
+    caption = _caption(tar, group, metadata)
+    uid = metadata.get("uid") or derived_uid(shard.name, group.key)
+    if not isinstance(uid, str) or not UID.fullmatch(uid):
+        raise UnusableSample("uid is not 32 lower-case hexadecimal digits")
+    span = SampleSpan(group.start, group.end - group.start)
+    content = tar.read(image) if images else None
+    return Sample(uid, group.key, span, caption, metadata, content)
 
-    def failed(reason: str) -> Failure:
-        return Failure(shard.name, key, reason)
 
-    if key != group.key:
-        return failed("key is not UTF-8")
-    if repeated:
-        return failed("repeated or interleaved key")
-    if not any(extension in group.members for extension in IMAGE_EXTENSIONS):
-        return failed("no image")
-    metadata: dict[str, Any] = {}
-    if "json" in group.members:
-        try:
-            metadata = json.loads(_content(tar, group.members["json"]))
-        except (ValueError, RecursionError):  # also UnicodeDecodeError; nested too deeply
-            return failed("json cannot be parsed")
-        if not isinstance(metadata, dict):
-            return failed("json is not an object")
+def _text(tar: TarReader, group: _Group, extension: str) -> bytes:
+    member = group.members[extension]
+    if member.size > LARGEST_TEXT:
+        raise UnusableSample(f"{extension} is larger than 1 MB")
+    return tar.read(member)
+
+
+def _metadata(tar: TarReader, group: _Group) -> dict[str, Any]:
+    if "json" not in group.members:
+        return {}
+    try:
+        metadata = json.loads(_text(tar, group, "json"))
+    except (ValueError, RecursionError):  # also UnicodeDecodeError; nested too deeply
+        raise UnusableSample("json cannot be parsed") from None
+    if not isinstance(metadata, dict):
+        raise UnusableSample("json is not an object")
+    return metadata
+
+
+def _caption(tar: TarReader, group: _Group, metadata: dict[str, Any]) -> str:
     if "txt" in group.members:
         try:
-            caption = _content(tar, group.members["txt"]).decode()
+            caption = _text(tar, group, "txt").decode()
         except UnicodeDecodeError:
-            return failed("caption is not UTF-8")
+            raise UnusableSample("caption is not UTF-8") from None
     elif isinstance(metadata.get("caption"), str):
         caption = metadata["caption"]
     else:
-        return failed("no caption")
-    uid = metadata.get("uid") or derived_uid(shard.name, group.key)
-    if not isinstance(uid, str) or not UID.fullmatch(uid):
-        return failed("uid is not 32 lower-case hexadecimal digits")
-    span = SampleSpan(group.start, group.end - group.start)
-    return Sample(uid, group.key, span, caption.strip(), metadata)
+        raise UnusableSample("no caption")
+    caption = caption.strip()
+    if not caption:
+        raise UnusableSample("empty caption")
+    if len(caption) > LONGEST_CAPTION:
+        raise UnusableSample(f"caption is longer than {LONGEST_CAPTION:,} characters")
+    return caption

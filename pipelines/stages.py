@@ -20,9 +20,11 @@ from m4.problem import Problem
 from m4.solving import Solution
 from m4.solving import solve as solve_patterns
 from pipelines import storage
-from pipelines.annotators import make_annotators
+from pipelines.annotation import ANNOTATIONS, EVIDENCE, AnnotationJob
+from pipelines.annotators import Models, make_annotators, settings_digest
 from pipelines.beam import Progress, run, watch
 from pipelines.counting import read_patterns
+from pipelines.evidence import add_up, read_evidence, write_evidence
 from pipelines.passes import solve_by_passes, sum_over_shards
 from pipelines.record import StageRecord, Tally, digest_of, shard_inputs
 from pipelines.settings import (
@@ -42,6 +44,8 @@ from pipelines.verification import Verification, check_multipliers, verify
 def annotate(settings: AnnotateSettings, *, progress: Progress | None = None) -> StageRecord:
     """Annotate shards into `<run>/annotations`, one table per shard.
 
+    `<run>/failures` names what was set aside, `<run>/evidence.json` says what the marks rest on.
+
     Shards that are committed with the same settings and unchanged input are not read again, so a
     run that was killed goes on where it stopped.
 
@@ -52,21 +56,25 @@ def annotate(settings: AnnotateSettings, *, progress: Progress | None = None) ->
     Raises `InputError` for unusable settings, and where more than `max_failures` was set aside.
     """
     catalogue = load_catalogue(settings.catalogue)
-    make_annotators(catalogue, settings.annotators)  # complain before any work is done
+    make_annotators(settings, catalogue, Models())  # complain before any work is done
     shards = find_shards(settings.shards)
-    folder = storage.join(settings.run, "annotations")
-    digest = digest_of(catalogue.digest, *settings.annotators)
+    digest = settings_digest(settings, catalogue)
+    job = AnnotationJob(settings.run, catalogue, settings.fusion, digest)
+    folder = job.folder(ANNOTATIONS)
     tally = Tally("annotate", settings.run, settings, shard_inputs(shards))
     waiting = tuple(shard for shard in shards if not _annotated(folder, shard, digest))
     if waiting:
         from pipelines.transforms import AnnotateShards
 
         with watch(folder, [shard.stem for shard in shards], progress):
-            job = AnnotateShards(waiting, folder, catalogue, settings.annotators, digest)
-            run(job, settings.beam)
-    # The report, and a person who finds the run directory, read the catalogue there.
-    kept = storage.join(settings.run, "catalogue.yaml")
-    storage.write_bytes(kept, storage.read_bytes(settings.catalogue))
+            run(AnnotateShards(waiting, job, settings), settings.beam)
+    # The report, and a person who finds the run directory, read the catalogue there, whole.
+    storage.write_bytes(storage.join(settings.run, "catalogue.yaml"), catalogue.to_yaml().encode())
+    folder_of_evidence = job.folder(EVIDENCE)
+    total = add_up(
+        read_evidence(storage.join(folder_of_evidence, f"{shard.stem}.json")) for shard in shards
+    )
+    write_evidence(settings.run, "evidence", total)
     for shard in shards:
         commit = read_commit(folder, shard.stem)
         assert commit is not None  # the job has ended without an error

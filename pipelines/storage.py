@@ -41,6 +41,14 @@ def exists(path: str) -> bool:
     return _filesystems().exists(path) if is_remote(path) else os.path.exists(path)
 
 
+def remove(path: str) -> None:
+    """Remove a file, if it is there."""
+    if not is_remote(path):
+        Path(path).unlink(missing_ok=True)
+    elif exists(path):
+        _filesystems().delete([path])
+
+
 def size_and_time(path: str) -> tuple[int, float]:
     """Size in bytes and time of the last change in seconds, the file's fingerprint."""
     if not is_remote(path):

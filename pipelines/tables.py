@@ -1,8 +1,10 @@
 """The tables that stages pass on: one parquet per shard, committed by a json beside it.
 
-Annotations      uid, key, offset, length, one nullable float per sensitive value, the source of
-                 each attribute's mark, `labels` (ids of labels and proxies) with their sources,
+Annotations      uid, key, offset, length, the caption's language where it was asked for, one
+                 nullable float per sensitive value and one for a person, the source of each
+                 attribute's mark, `labels` (ids of labels and proxies) with their sources,
                  `utility`.
+Failures         shard, key, reason: what was set aside; a table for each shard that lost something.
 Manifest         uid, key, offset, length, copies, and `weight` only where it was asked for.
 
 Whoever reads patterns from a table (to count, to draw, to verify) reads the utility rounded to
@@ -13,7 +15,7 @@ A table counts as made when its commit marker `<stem>.json` stands; it is writte
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from m4.catalogue import Catalogue
 from m4.errors import InputError
 from m4.patterns import Patterns
 from pipelines import storage
+from pipelines.shards import Failure
 
 UTILITY_STEP = 1 / 64
 
@@ -48,14 +51,26 @@ def annotation_schema(catalogue: Catalogue) -> pa.Schema:
     return pa.schema(
         [
             *IDENTITY,
+            pa.field("language", pa.string()),
+            pa.field("person", pa.float32()),
             *(pa.field(name, pa.float32()) for name in catalogue.value_names),
             *(pa.field(source_column(name), pa.string()) for name in catalogue.sensitive),
+            pa.field(source_column("person"), pa.string()),
             pa.field("labels", pa.list_(pa.int32()), nullable=False),
             pa.field("label_sources", pa.list_(pa.string()), nullable=False),
             pa.field("utility", pa.float32(), nullable=False),
         ],
         metadata={"catalogue": catalogue.digest},
     )
+
+
+FAILURE_SCHEMA = pa.schema(
+    [
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("key", pa.string()),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
 
 
 def manifest_schema(*, weights: bool) -> pa.Schema:
@@ -100,6 +115,19 @@ def write_table(folder: str, stem: str, table: pa.Table, commit: Commit) -> None
         pq.write_table(table, stream, compression="zstd")
     content = json.dumps(commit.model_dump(), indent=1, sort_keys=True) + "\n"
     storage.write_bytes(storage.join(folder, f"{stem}.json"), content.encode())
+
+
+def write_failures(folder: str, stem: str, failures: Sequence[Failure]) -> None:
+    """Write what was set aside of a shard, in its order; a key that is null is the shard itself."""
+    rows = [{"shard": each.shard, "key": each.key, "reason": each.reason} for each in failures]
+    table = pa.Table.from_pylist(rows, FAILURE_SCHEMA)
+    with storage.atomic_output(storage.join(folder, f"{stem}.parquet")) as stream:
+        pq.write_table(table, stream, compression="zstd")
+
+
+def remove_failures(folder: str, stem: str) -> None:
+    """Remove what an earlier annotation of a shard set aside, if anything."""
+    storage.remove(storage.join(folder, f"{stem}.parquet"))
 
 
 def read_commit(folder: str, stem: str) -> Commit | None:

@@ -7,15 +7,18 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.metrics import Metrics
+from apache_beam.utils.shared import Shared
 
 from m4.catalogue import Catalogue
 from m4.policy import Policy
-from pipelines.annotation import annotate_shard
-from pipelines.annotators import Annotator, AnnotatorName, make_annotators
+from pipelines.annotation import AnnotationJob, annotate_shard
+from pipelines.annotators import Models, make_annotators
 from pipelines.counting import merge_patterns, shard_patterns
 from pipelines.manifests import Thresholds, write_manifest
+from pipelines.marks import Annotator
 from pipelines.partitions import Part, Partitions
-from pipelines.settings import ApplySettings
+from pipelines.settings import AnnotateSettings, ApplySettings
 from pipelines.shards import ShardRef
 from pipelines.totals import ExactSums, add_up
 
@@ -23,39 +26,41 @@ MERGED_ROWS = 1 << 14  # fewer are not worth a merge of their own
 
 
 class _Annotate(beam.DoFn):
-    def __init__(
-        self,
-        folder: str,
-        catalogue: Catalogue,
-        annotators: tuple[AnnotatorName, ...],
-        settings: str,
-    ):
-        self._folder = folder
-        self._catalogue = catalogue
-        self._names = annotators
+    """Annotates shards. Models are shared by all threads of a process; annotators are not."""
+
+    def __init__(self, job: AnnotationJob, settings: AnnotateSettings):
+        self._job = job
         self._settings = settings
+        self._models = Shared()
         self._annotators: list[Annotator] = []
 
     def setup(self) -> None:
-        self._annotators = make_annotators(self._catalogue, self._names)
+        models = self._models.acquire(Models)
+        self._annotators = make_annotators(self._settings, self._job.catalogue, models)
 
     def process(self, shard: ShardRef) -> None:
-        annotate_shard(shard, self._folder, self._catalogue, self._annotators, self._settings)
+        commit = annotate_shard(shard, self._job, self._annotators)
+        for name, count in (
+            ("shards", 1),
+            ("damaged shards", int(commit.damaged)),
+            ("bytes", shard.size),
+            ("samples", commit.rows),
+            ("samples set aside", commit.failed),
+        ):
+            Metrics.counter("annotate", name).inc(count)
 
 
 @dataclass
 class AnnotateShards(beam.PTransform):
-    """Annotates shards, largest first, and writes a committed table for each into `folder`."""
+    """Annotates shards, largest first; each is committed by itself."""
 
     shards: tuple[ShardRef, ...]
-    folder: str
-    catalogue: Catalogue
-    annotators: tuple[AnnotatorName, ...]
-    settings: str
+    job: AnnotationJob
+    settings: AnnotateSettings
 
     def expand(self, pipeline: Any) -> beam.PCollection:
         largest_first = sorted(self.shards, key=lambda shard: (-shard.size, shard.stem))
-        work = _Annotate(self.folder, self.catalogue, self.annotators, self.settings)
+        work = _Annotate(self.job, self.settings)
         return pipeline | "Shards" >> beam.Create(largest_first) | "Annotate" >> beam.ParDo(work)
 
 

@@ -1,14 +1,22 @@
-"""What models see: image decoding, open_clip models, and heads that turn embeddings into marks."""
+"""What models see: image decoding, open_clip models, ONNX models, heads on embeddings."""
 
 from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "Embedder": "vision.embedder",
+    "load_embedder": "vision.embedder",
+    "fit_linear": "vision.fitting",
+    "prompt_head": "vision.fitting",
+    "Head": "vision.heads",
+    "load_head": "vision.heads",
     "ImageFormat": "vision.images",
     "ModelSettings": "vision.model",
     "build_model": "vision.model",
-    "ensure_torchvision": "vision.torchvision_guard",
     "tokenizer": "vision.model",
+    "OnnxModel": "vision.onnx_model",
+    "load_onnx_model": "vision.onnx_model",
+    "ensure_torchvision": "vision.torchvision_guard",
 }
 __all__ = sorted(_HOMES)
 

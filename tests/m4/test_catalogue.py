@@ -1,5 +1,7 @@
 """The catalogue: what a hand-written file may say, and what it is told when it may not."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from m4.catalogue import Attribute, Catalogue, Concept, FieldRule, Value, load_catalogue, read_yaml
+from m4.catalogue import (
+    Attribute,
+    Catalogue,
+    Concept,
+    FieldRule,
+    Presence,
+    Translation,
+    Value,
+    load_catalogue,
+    read_yaml,
+)
 from m4.errors import InputError
 
 WRITTEN = """\
@@ -130,7 +142,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "nothing finds it": (
         lambda content: content["labels"]["nurse"].update(terms=[], field=None),
-        r"labels\.nurse: give `terms`, `field` or both",
+        r"labels\.nurse: give `terms`, `field` or `prompt`",
     ),
     "label and proxy": (
         lambda content: content["proxies"].update(nurse={"terms": ["ward"]}),
@@ -221,6 +233,36 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "intersection tolerance below 0": (
         lambda content: content["tolerances"].update(intersection=-1),
         r"tolerances\.intersection: .*\(given -1\)",
+    ),
+    "a field with two tests": (
+        lambda content: content["labels"]["nurse"].update(
+            field={"path": "boxes", "filled": True, "equals": [1]}
+        ),
+        r"labels\.nurse\.field: `equals` and `filled` are two tests; keep one",
+    ),
+    "a person that nothing finds": (
+        lambda content: content.update(person={"absent_prompts": ["an empty room"]}),
+        "person: give `terms`, `field` or `prompt`",
+    ),
+    "absent_prompts of anything else": (
+        lambda content: content["labels"]["nurse"].update(absent_prompts=["an empty ward"]),
+        r"unknown key `labels\.nurse\.absent_prompts`",
+    ),
+    "names that are no list": (
+        lambda content: content["labels"]["nurse"].update(names="florence"),
+        r"labels\.nurse\.names: .*tuple.*\(given 'florence'\)",
+    ),
+    "a translation with a prompt": (
+        lambda content: content["labels"]["nurse"].update(translations={"es": {"prompt": "a"}}),
+        r"unknown key `labels\.nurse\.translations\.es\.prompt`",
+    ),
+    "a translation without a language": (
+        lambda content: content["labels"]["nurse"].update(translations=["enfermera"]),
+        r"labels\.nurse\.translations: .*valid dictionary",
+    ),
+    "surnames that are no list": (
+        lambda content: content.update(surnames="baker"),
+        r"surnames: .*\(given 'baker'\)",
     ),
     "terms that are no list": (
         lambda content: content["labels"]["nurse"].update(terms="nurse"),
@@ -398,4 +440,101 @@ def test_the_digest_knows_the_order_of_columns(content: dict[str, Any]) -> None:
     """Ids of labels are positions, so annotations of another order are other annotations."""
     before = Catalogue.model_validate(content).digest
     content["labels"] = dict(reversed(content["labels"].items()))
+    assert Catalogue.model_validate(content).digest != before
+
+
+def more(content: dict[str, Any]) -> dict[str, Any]:
+    """The content with everything that says how marks are found and prompted."""
+    content["person"] = {
+        "terms": ["person"],
+        "field": {"path": "face_bboxes", "filled": True},
+        "prompt": "a person",
+        "absent_prompts": ["an empty room", "a landscape"],
+    }
+    content["surnames"] = ["engineer"]
+    content["sensitive"]["gender"]["values"]["woman"].update(
+        names=["mary"], translations={"es": {"terms": ["mujer"], "ignore": ["mujer maravilla"]}}
+    )
+    content["labels"]["nurse"]["prompts"] = ["a hospital nurse", "a ward sister"]
+    return content
+
+
+def test_everything_that_says_how_a_mark_is_found_is_read(content: dict[str, Any]) -> None:
+    catalogue = Catalogue.model_validate(more(content))
+    woman = catalogue.sensitive["gender"].values["woman"]
+    assert woman.names == ("mary",)
+    assert woman.translations == {"es": Translation(terms=("mujer",), ignore=("mujer maravilla",))}
+    assert catalogue.labels["nurse"].prompts == ("a hospital nurse", "a ward sister")
+    assert catalogue.surnames == ("engineer",)
+    person = catalogue.person
+    assert isinstance(person, Presence)
+    assert person.absent_prompts == ("an empty room", "a landscape")
+    assert person.field == FieldRule(path="face_bboxes", filled=True)
+
+
+def test_each_mark_is_named_once_with_the_person_last(content: dict[str, Any]) -> None:
+    values = ["gender.woman", "gender.man", "age.young adult"]
+    labels = ["engineer", "nurse", "machines"]
+    plain = Catalogue.model_validate(content)
+    assert [name for name, _ in plain.each_mark()] == [*values, *labels]
+    catalogue = Catalogue.model_validate(more(content))
+    marks = list(catalogue.each_mark())
+    assert [name for name, _ in marks] == [*values, *labels, "person"]
+    assert [mark for _, mark in marks] == [
+        *(value for _, _, value in catalogue.each_value()),
+        *catalogue.concepts.values(),
+        catalogue.person,
+    ]
+
+
+@pytest.mark.parametrize("key", ["prompts", "prompt", "terms", "field"])
+def test_any_one_thing_finds_a_mark(key: str) -> None:
+    said = {"prompts": ["a nurse"], "prompt": "a nurse", "terms": ["nurse"], "field": {"path": "a"}}
+    assert Concept.model_validate({key: said[key]})
+    with pytest.raises(ValidationError, match="nothing says how to find it"):
+        Concept.model_validate({"ignore": ["nurse shark"], "names": ["mary"]})
+
+
+def test_yaml_stands_alone_whatever_it_holds(content: dict[str, Any], tmp_path: Path) -> None:
+    catalogue = Catalogue.model_validate(more(content))
+    text = catalogue.to_yaml()
+    assert yaml.safe_load(text)["person"]["field"] == {"path": "face_bboxes", "filled": True}
+    assert "intersections" not in text, "what is left at its default is not written"
+    (tmp_path / "alone.yaml").write_text(text, "utf-8")
+    loaded = load_catalogue(tmp_path / "alone.yaml")
+    assert loaded == catalogue
+    assert loaded.digest == catalogue.digest
+    assert loaded.to_yaml() == text
+
+
+def test_the_digest_is_that_of_the_content_without_defaults(content: dict[str, Any]) -> None:
+    """A field that a later version adds leaves the digests of earlier files as they are."""
+    catalogue = Catalogue.model_validate(content)
+    spelled_out = catalogue.model_dump(mode="json")
+    assert spelled_out["person"] is None and spelled_out["surnames"] == []
+    assert spelled_out["labels"]["nurse"]["translations"] == {}
+    assert spelled_out["labels"]["nurse"]["field"]["filled"] is False
+    assert Catalogue.model_validate(spelled_out).digest == catalogue.digest
+    value = {"terms": ["woman"], "target": 1.0}
+    attribute = {"describes": "perceived gender", "values": {"woman": value}}
+    least = {"name": "one", "purpose": "a test", "sensitive": {"gender": attribute}}
+    written = json.dumps(least, separators=(",", ":")).encode()
+    assert Catalogue.model_validate(least).digest == hashlib.sha256(written).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.pop("person"),
+        lambda content: content["person"].pop("absent_prompts"),
+        lambda content: content["person"]["field"].pop("filled"),
+        lambda content: content.pop("surnames"),
+        lambda content: content["labels"]["nurse"]["prompts"].pop(),
+        lambda content: content["sensitive"]["gender"]["values"]["woman"].pop("names"),
+        lambda content: content["sensitive"]["gender"]["values"]["woman"].pop("translations"),
+    ],
+)
+def test_the_digest_knows_how_marks_are_found(change: Change, content: dict[str, Any]) -> None:
+    before = Catalogue.model_validate(more(content)).digest
+    change(content)
     assert Catalogue.model_validate(content).digest != before

@@ -17,14 +17,14 @@ import pytest
 
 from m4.catalogue import Catalogue, load_catalogue
 from m4.errors import InputError
-from pipelines.annotation import annotate_shard
-from pipelines.annotators import make_annotators
+from pipelines.annotation import AnnotationJob, annotate_shard
+from pipelines.annotators import Models, make_annotators
 from pipelines.beam import BeamSettings
 from pipelines.record import read_run
-from pipelines.settings import AnnotateSettings
+from pipelines.settings import AnnotateSettings, AnnotatorName
 from pipelines.shards import Sample, ShardRef, find_shards, read_samples
 from pipelines.stages import annotate
-from pipelines.tables import annotation_schema, read_commit
+from pipelines.tables import FAILURE_SCHEMA, Commit, annotation_schema, read_commit
 
 Member = tuple[str, bytes]
 MakeTar = Callable[..., bytes]
@@ -52,8 +52,27 @@ def settings(tmp_path: Path, catalogue_path: Path) -> AnnotateSettings:
 # One shard
 
 
+@pytest.fixture
+def annotate_one(
+    tmp_path: Path, catalogue: Catalogue, settings: AnnotateSettings
+) -> Callable[..., Commit]:
+    """Annotates one shard with annotators of these names into the run directory."""
+
+    def one(shard: ShardRef, *names: AnnotatorName) -> Commit:
+        chosen = settings.model_copy(update={"annotators": names})
+        job = AnnotationJob(settings.run, catalogue, "first", "digest")
+        return annotate_shard(shard, job, make_annotators(chosen, catalogue, Models()))
+
+    return one
+
+
 def test_a_table_has_a_row_for_each_sample(
-    tmp_path: Path, catalogue: Catalogue, tar_bytes: MakeTar, pair: MakePair, write: Write
+    tmp_path: Path,
+    catalogue: Catalogue,
+    tar_bytes: MakeTar,
+    pair: MakePair,
+    write: Write,
+    annotate_one: Callable[..., Commit],
 ) -> None:
     members = [
         *pair("a", "a girl and a cook", {"uid": "a" * 32, "faces": {"child": 0.5}}),
@@ -61,9 +80,8 @@ def test_a_table_has_a_row_for_each_sample(
         *pair("c", "nobody"),
     ]
     shard = write(tmp_path / "00000.tar", tar_bytes(members))
-    annotators = make_annotators(catalogue, ["captions", "fields"])
-    commit = annotate_shard(shard, str(tmp_path / "out"), catalogue, annotators, "digest")
-    table = pq.read_table(tmp_path / "out" / "00000.parquet")
+    commit = annotate_one(shard, "captions", "fields")
+    table = pq.read_table(tmp_path / "run" / "annotations" / "00000.parquet")
     assert table.schema.equals(annotation_schema(catalogue))
     assert table.schema.metadata == annotation_schema(catalogue).metadata
     found = [each for each in read_samples(shard) if isinstance(each, Sample)]
@@ -78,10 +96,16 @@ def test_a_table_has_a_row_for_each_sample(
     ]
     marks = table.drop_columns(["uid", "key", "offset", "length"]).to_pylist()
     unknown = dict.fromkeys(
-        ["gender.woman", "gender.man", "age.child", "gender:source", "age:source"]
+        [
+            *("gender.woman", "gender.man", "age.child", "gender:source", "age:source"),
+            *("person", "person:source", "language"),
+        ]
     )
+    person = {"language": "en", "person": 1.0}
     assert marks == [
         {
+            **person,
+            "person:source": "captions",
             "gender.woman": 1.0,
             "gender.man": 0.0,
             "age.child": 1.0,
@@ -92,6 +116,8 @@ def test_a_table_has_a_row_for_each_sample(
             "utility": 1.0,
         },
         {
+            **person,
+            "person:source": "fields",
             "gender.woman": 0.5,
             "gender.man": 0.5,
             "age.child": None,
@@ -101,9 +127,9 @@ def test_a_table_has_a_row_for_each_sample(
             "label_sources": ["captions", "fields"],
             "utility": 1.0,
         },
-        {**unknown, "labels": [], "label_sources": [], "utility": 1.0},
+        {**unknown, "language": "en", "labels": [], "label_sources": [], "utility": 1.0},
     ]
-    assert commit == read_commit(str(tmp_path / "out"), "00000")
+    assert commit == read_commit(str(tmp_path / "run" / "annotations"), "00000")
     assert commit.model_dump() == {
         "shard": shard.path,
         "size": shard.size,
@@ -121,15 +147,24 @@ def test_the_schema_names_types_and_what_may_be_null(catalogue: Catalogue) -> No
     schema = annotation_schema(catalogue)
     assert schema.metadata == {b"catalogue": catalogue.digest.encode()}
     kinds = {field.name: field.type for field in schema}
+    assert kinds["language"] == kinds["person:source"] == pa.string()
+    assert kinds["person"] == pa.float32()
     assert kinds["offset"] == kinds["length"] == pa.int64()
     assert kinds["gender.woman"] == kinds["age.child"] == kinds["utility"] == pa.float32()
     assert kinds["labels"] == pa.list_(pa.int32())
     nullable = {field.name for field in schema if field.nullable}
-    assert nullable == {*catalogue.value_names, "gender:source", "age:source"}
+    assert nullable == {
+        *catalogue.value_names,
+        *("gender:source", "age:source", "person:source", "person", "language"),
+    }
 
 
 def test_a_commit_counts_failures_by_reason_with_the_first_of_each(
-    tmp_path: Path, catalogue: Catalogue, tar_bytes: MakeTar, pair: MakePair, write: Write
+    tmp_path: Path,
+    tar_bytes: MakeTar,
+    pair: MakePair,
+    write: Write,
+    annotate_one: Callable[..., Commit],
 ) -> None:
     members = [
         *pair("a"),
@@ -139,19 +174,44 @@ def test_a_commit_counts_failures_by_reason_with_the_first_of_each(
         *pair("e", "x", {"faces": {"child": 7}}),
     ]
     shard = write(tmp_path / "00000.tar", tar_bytes(members))
-    annotators = make_annotators(catalogue, ["fields"])
-    commit = annotate_shard(shard, str(tmp_path / "out"), catalogue, annotators, "digest")
+    commit = annotate_one(shard, "fields")
     assert (commit.rows, commit.failed) == (1, 4)
     assert commit.failures == {
-        "json field faces.child is not a probability": 1,
+        "field faces.child is not a probability": 1,
         "no caption": 1,
         "no image": 2,
     }
     assert commit.examples == {
-        "json field faces.child is not a probability": "e",
+        "field faces.child is not a probability": "e",
         "no caption": "d",
         "no image": "b",
     }
+
+    lost = pq.read_table(tmp_path / "run" / "failures" / "00000.parquet")
+    assert lost.schema.equals(FAILURE_SCHEMA)
+    assert lost.to_pylist() == [
+        {"shard": "00000.tar", "key": key, "reason": reason}
+        for key, reason in [
+            ("b", "no image"),
+            ("c", "no image"),
+            ("d", "no caption"),
+            ("e", "field faces.child is not a probability"),
+        ]
+    ]
+
+
+def test_what_was_set_aside_before_is_forgotten_once_it_is_mended(
+    tmp_path: Path,
+    tar_bytes: MakeTar,
+    pair: MakePair,
+    write: Write,
+    annotate_one: Callable[..., Commit],
+) -> None:
+    dead = tmp_path / "run" / "failures" / "00000.parquet"
+    annotate_one(write(tmp_path / "00000.tar", tar_bytes([*pair("a"), *pair("b", None)])), "fields")
+    assert dead.exists()
+    annotate_one(write(tmp_path / "00000.tar", tar_bytes([*pair("a"), *pair("b")])), "fields")
+    assert not dead.exists()
 
 
 # The stage
@@ -215,14 +275,19 @@ def test_too_many_failures_end_the_run_after_everything_is_written(
         *("00000.json", "00000.parquet", "00001.json", "00001.parquet")
     }
     record = read_run(settings.run)["annotate"]
-    assert (record.rows_in, record.kept, record.dropped, record.failed) == (51, 47, 0, 4)
-    assert record.failures == {"no caption": 2, "no image": 1, "truncated shard": 1}
+    assert (record.rows_in, record.kept, record.dropped, record.failed) == (52, 47, 0, 5)
+    assert record.failures == {
+        "next to a damaged stretch": 1,
+        "no caption": 2,
+        "no image": 1,
+        "truncated shard": 1,
+    }
     assert record.examples["no caption"] == f"{tmp_path}/shards/00000.tar: x1"
     # What was allowed in time goes through, without another look at the shards.
     allowed = annotate(
         settings.model_copy(update={"annotators": ("captions",), "max_failures": 0.5})
     )
-    assert (allowed.rows_in, allowed.failed) == (51, 4)
+    assert (allowed.rows_in, allowed.failed) == (52, 5)
 
 
 def test_a_shard_without_samples_counts_as_a_shard(
@@ -259,7 +324,7 @@ def test_the_catalogue_is_kept_in_the_run_directory(
     write_shards(tmp_path / "shards", people(4), 1)
     annotate(settings)
     kept = Path(settings.run) / "catalogue.yaml"
-    assert kept.read_bytes() == Path(settings.catalogue).read_bytes()
+    assert load_catalogue(kept).digest == load_catalogue(settings.catalogue).digest
 
 
 def test_unusable_settings_are_refused_before_any_work(
@@ -269,7 +334,6 @@ def test_unusable_settings_are_refused_before_any_work(
     changes: list[tuple[dict[str, object], str]] = [
         ({"catalogue": str(tmp_path / "none.yaml")}, "no such file"),
         ({"shards": (str(tmp_path / "none"),)}, "no shards"),
-        ({"annotators": ()}, "no annotators given"),
         ({"beam": BeamSettings(runner="DaskRunner")}, "refused"),
     ]
     for change, wrong in changes:

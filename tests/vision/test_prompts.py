@@ -5,9 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from evaluation.prompts import class_embedding, encode, noun_phrase
 from m4.catalogue import Mark
 from m4.errors import InputError
+from vision.prompts import (
+    class_embedding,
+    encode,
+    mark_embedding,
+    mean_directions,
+    noun_phrase,
+    noun_phrases,
+)
 
 
 @pytest.mark.parametrize(
@@ -67,3 +74,26 @@ def test_a_text_without_direction_is_named() -> None:
 def test_prompts_that_cancel_out_are_named() -> None:
     with pytest.raises(InputError, match=r"means of prompts: row 0 \('x'\) is all zeros"):
         class_embedding(["x"], ("{}", "a {}"), lambda texts: np.array([[1.0], [-1.0]]))
+
+
+def test_all_phrases_of_a_mark_in_order_and_once() -> None:
+    mark = Mark(prompt="a nurse", prompts=("a medical nurse", "a nurse"))
+    assert noun_phrases("nurse", mark) == ("a nurse", "a medical nurse")
+    assert noun_phrases("engineer", Mark(prompts=("a builder",))) == ("an engineer", "a builder")
+
+
+def test_a_thing_is_the_mean_of_its_phrases() -> None:
+    vectors = {"one": [9.0, 0.0], "an one": [9.0, 0.0], "two": [0.0, 1.0], "an two": [0.0, 1.0]}
+    found = mark_embedding(
+        [("one", "two"), ("two",)],
+        ("{}", "an {}"),
+        lambda texts: np.array([vectors[t] for t in texts]),
+    )
+    assert np.allclose(found, [[np.sqrt(0.5), np.sqrt(0.5)], [0.0, 1.0]])
+
+
+def test_directions_that_cancel_out_are_named() -> None:
+    with pytest.raises(InputError, match=r"means of prompts: row 1 \('man'\) is all zeros"):
+        mean_directions([np.ones((1, 2)), np.array([[1.0, 0.0], [-2.0, 0.0]])], ["woman", "man"])
+    with pytest.raises(InputError, match="man: row 1 is all zeros"):
+        mean_directions([np.ones((1, 2)), np.array([[1.0, 0.0], [0.0, 0.0]])], ["woman", "man"])

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from evaluation.embeddings import normalised
 from m4.catalogue import Mark
 from m4.errors import InputError
+from vision.directions import normalised
 
 TextEncoder = Callable[[Sequence[str]], np.ndarray]
 """Encodes n texts, in order, to an (n, d) array of floats; it need not normalise them."""
@@ -22,6 +22,11 @@ def noun_phrase(name: str, mark: Mark) -> str:
         return mark.prompt
     words = " ".join(name.replace("_", " ").replace("-", " ").split())
     return f"{'an' if words[:1].lower() in tuple('aeiou') else 'a'} {words}"
+
+
+def noun_phrases(name: str, mark: Mark) -> tuple[str, ...]:
+    """All noun phrases of a value, label or proxy: `noun_phrase`, then the mark's `prompts`."""
+    return tuple(dict.fromkeys([noun_phrase(name, mark), *mark.prompts]))
 
 
 def checked_templates(templates: tuple[str, ...]) -> tuple[str, ...]:
@@ -65,3 +70,26 @@ def class_embedding(
     features = encode(texts, "prompts", encode_texts)
     mean = features.reshape(len(phrases), len(templates), -1).mean(axis=1)
     return normalised(mean, "means of prompts", phrases)
+
+
+def mark_embedding(
+    phrases: Sequence[Sequence[str]], templates: tuple[str, ...], encode_texts: TextEncoder
+) -> np.ndarray:
+    """Embed k things, each by several noun phrases, (k, d), of unit length.
+
+    A thing's is the mean of those of its phrases, each as `class_embedding` embeds it. Raises
+    `InputError` as that.
+    """
+    flat = [phrase for group in phrases for phrase in group]
+    ends = np.cumsum([len(group) for group in phrases])[:-1]
+    parts = np.split(class_embedding(flat, templates, encode_texts), ends)
+    return mean_directions(parts, [" / ".join(group) for group in phrases])
+
+
+def mean_directions(parts: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """The normalised mean of the normalised rows of each of k arrays (n_i, d); (k, d).
+
+    Raises `InputError` naming the array that has no direction, or a row without one.
+    """
+    means = [normalised(part, name).mean(axis=0) for part, name in zip(parts, names, strict=True)]
+    return normalised(np.stack(means), "means of prompts", names)

@@ -1,0 +1,101 @@
+"""Marks what captions name, in the languages that the catalogue has terms for."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from m4.catalogue import Catalogue
+from m4.errors import InputError
+from pipelines.languages import identify
+from pipelines.lexicon import Lexicon, Matches
+from pipelines.marks import Batch, Marks, share_out, unmarked
+from pipelines.phrases import ENGLISH
+from pipelines.words import Words
+
+
+class CaptionAnnotator:
+    """Marks the sensitive values, the person and the labels that a caption names.
+
+    A caption that names no value of an attribute leaves it unknown, and one that names nobody does
+    not say that nobody is there. A caption in a language without terms marks nothing; `Marks`
+    gives the language of each, so that such captions can be counted.
+
+    Parameters
+    ----------
+    languages : ISO 639-1 codes of the languages that are read. Captions are in the language that
+        `pipelines.languages.identify` finds; where it is not sure of a short one it is taken to be
+        English, if that is among them. Empty: languages are not identified, every caption is read
+        as English, and `Marks.languages` is None
+    names : whether given names that the catalogue lists count as terms
+
+    Raises `InputError` where the catalogue has no terms in one of the languages.
+    """
+
+    name = "captions"
+    size = 0
+
+    def __init__(
+        self, catalogue: Catalogue, *, languages: Sequence[str] = (ENGLISH,), names: bool = False
+    ):
+        self._catalogue = catalogue
+        self._identifies = bool(languages)
+        self._assumed = ENGLISH if ENGLISH in languages else None
+        self._lexicons: dict[str, Lexicon] = {}
+        for language in languages or (ENGLISH,):
+            lexicon = Lexicon(catalogue, language=language, names=names)
+            if not lexicon.phrases:
+                raise InputError(
+                    f"annotator 'captions' has nothing to look for in language {language!r}: "
+                    f"catalogue {catalogue.name!r} has no "
+                    + ("`terms`" if language == ENGLISH else "terms in it; include a translation")
+                )
+            self._lexicons[language] = lexicon
+
+    def begin(self, stem: str) -> None:
+        """Nothing belongs to a shard as a whole."""
+
+    def annotate(self, batch: Batch) -> Marks:
+        """Read the captions of n samples."""
+        words = Words.of([sample.caption for sample in batch.samples])
+        languages = identify(words, assumed=self._assumed) if self._identifies else None
+        n, m, c = len(words), len(self._catalogue.value_names), len(self._catalogue.concepts)
+        values, person = unmarked(n, self._catalogue)
+        held = np.zeros((n, m), dtype=bool)
+        labels = [np.zeros(0, dtype=np.int64)]
+        found: Counter[tuple[str, str]] = Counter()
+        for lexicon, matches in self._read(words, languages):
+            rows, columns = lexicon.values.of_matches(matches)
+            held[rows, columns] = True
+            person[rows] = 1.0
+            person[matches.rows[lexicon.person[matches.phrases]]] = 1.0
+            rows, ids = lexicon.labels.of_matches(matches)
+            labels.append(rows * c + ids)
+            found.update(_counted(lexicon, matches))
+        share_out(values, held, self._catalogue)
+        label_rows, label_ids = np.divmod(np.unique(np.concatenate(labels)), max(c, 1))
+        return Marks(values, person, label_rows, label_ids, languages=languages, found=found)
+
+    def _read(
+        self, words: Words, languages: Sequence[str | None] | None
+    ) -> Iterator[tuple[Lexicon, Matches]]:
+        """Yield each lexicon with what it finds in the captions of its language."""
+        for language, lexicon in self._lexicons.items():
+            mine = np.array([each == language for each in languages or ()], dtype=bool)
+            if languages is None or mine.all():
+                yield lexicon, lexicon.find(words)
+            elif mine.any():
+                matches = lexicon.find(words)  # once more over all: they are split already
+                kept = mine[matches.rows]
+                yield lexicon, Matches(matches.rows[kept], matches.phrases[kept])
+
+
+def _counted(lexicon: Lexicon, matches: Matches) -> dict[tuple[str, str], int]:
+    """How often which term was found, by mark and term as listed."""
+    counts = np.bincount(lexicon.listed.of_matches(matches)[1])
+    found = np.flatnonzero(counts)
+    sources = (lexicon.sources[i] for i in found.tolist())
+    return {
+        (source.mark, source.term): count
+        for source, count in zip(sources, counts[found].tolist(), strict=True)
+    }
