@@ -35,8 +35,8 @@ LEAVES_OUT = (
     "Reading captions from tars and writing annotations.",
     "Loading the catalogue and making the lexicon, of which the table says the CPU-seconds apart; "
     "each process does it once.",
-    "CPU-seconds of all threads together, of each batch the least of several repeats; peers get the same forms "
-    "(plurals included), and captions in small letters, made so within the time.",
+    "CPU-seconds of all threads together, of each batch the least of several repeats; peers "
+    "get the same forms, plurals included, and captions in small letters, made so within the time.",
 )
 # Captions of our own: frames with places for a term (*) and for a word that is none (~).
 FRAMES = (
@@ -57,7 +57,7 @@ class Settings:
         `caption`; .gz is unpacked. Made by the benchmark where it is left out
     catalogue : a catalogue, or a built-in one
     number : captions that are read, at most
-    batch : captions of a batch, as a stage reads them
+    batch : captions of a batch, as the pipeline reads them
     slow : captions that regular expressions are given, at most
     repeats : timings, of which the least counts
     markdown : file that the report is also written to
@@ -132,7 +132,7 @@ def forms_of(lexicon: Lexicon) -> list[str]:
 
 def our_ways(catalogue: Catalogue, lexicon: Lexicon) -> Iterator[Way]:
     """The parts, and the annotator as it is."""
-    yield Way("words alone", "finds nothing", lambda captions: _nothing(Words.of(captions)))
+    yield Way("words alone", "finds nothing", lambda captions: _nothing(Words.of(captions).words))
     yield Way(
         "**terms, dictionaries**",
         "what the others are compared with",
@@ -255,7 +255,7 @@ def main(settings: Settings) -> Report:
     start = time.process_time()
     catalogue = load_catalogue(settings.catalogue)
     loaded = time.process_time()
-    lexicon = Lexicon(catalogue)
+    lexicon = Lexicon(catalogue, automaton=False)
     made = time.process_time()
     forms = forms_of(lexicon)
     if settings.captions is None:

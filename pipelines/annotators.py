@@ -12,6 +12,7 @@ from pipelines.fields import FieldAnnotator, TableAnnotator
 from pipelines.joined import JoinedTable
 from pipelines.marks import Annotator
 from pipelines.record import digest_of
+from vision.onnx_declaration import declared_model
 
 if TYPE_CHECKING:
     from pipelines.settings import AnnotateSettings
@@ -133,7 +134,7 @@ def settings_digest(settings: "AnnotateSettings", catalogue: Catalogue) -> str:
     Models and tables count by their sizes and times, which is what can be had of gigabytes.
     """
     chosen = settings.model_dump_json(exclude={"shards", "run", "max_failures", "beam", "device"})
-    files = [*settings.heads, *settings.onnx]
+    files = [*settings.heads, *settings.onnx, *map(declared_model, settings.onnx)]
     files += [each for each in (settings.table, settings.embeddings, settings.pretrained) if each]
     return digest_of(catalogue.digest, chosen, *_fingerprints(files))
 

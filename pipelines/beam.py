@@ -24,6 +24,16 @@ REFUSED = {
 }
 
 
+# Options of Flink's job server, which describes them to Beam only once it has started. A bundle must
+# be small: its default is made for rows, and our elements are shards.
+FLINK_OPTIONS = (
+    "checkpointing_interval",
+    "max_bundle_size",
+    "max_bundle_time_mills",
+    "number_of_execution_retries",
+)
+
+
 class BeamSettings(Model):
     """Where and how wide a job runs."""
 
@@ -65,7 +75,8 @@ def run(transform: "beam.PTransform", settings: BeamSettings) -> None:
     from apache_beam.options.pipeline_options import PipelineOptions
 
     flags = settings.flags()
-    unknown = _unknown(flags)
+    of_server = FLINK_OPTIONS if settings.runner == "FlinkRunner" else ()
+    unknown = _unknown(flags, of_server)
     if unknown:
         raise InputError(f"Beam knows no option {' '.join(unknown)}; correct or remove it")
     # Beam installs a root handler on import; a library's warnings belong to the caller.
@@ -74,14 +85,16 @@ def run(transform: "beam.PTransform", settings: BeamSettings) -> None:
         _ = pipeline | transform
 
 
-def _unknown(flags: Sequence[str]) -> list[str]:
-    """Options that no options class of Beam declares; Beam itself would only warn of them."""
+def _unknown(flags: Sequence[str], of_server: Sequence[str] = ()) -> list[str]:
+    """Options that neither a class of Beam declares nor a job server; Beam would only warn."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     declare: Any = parser
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(declare)
+    for name in of_server:
+        parser.add_argument(f"--{name}")
     return parser.parse_known_args(list(flags))[1]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, repeat
 from typing import Protocol
 
@@ -14,7 +15,6 @@ from pipelines.words import LINE, Words
 NOTHING = -1
 LINE_NUMBER = 1
 SLOTS = 1 << 18  # of a table that rules out most pairs of words, a power of two
-BLANKS = "  "
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,14 +23,27 @@ class Places:
 
     Attributes
     ----------
-    at : positions of their first words in `Words.words`
+    starts : where they begin: numbers of words, or of bytes of `text`
     phrases : their ids
-    lines : (n,) positions of `LINE`
+    lines : (n,) where `LINE` stands behind each caption, counted likewise
+    text : what was searched, where bytes are counted
     """
 
-    at: np.ndarray
+    starts: np.ndarray
     phrases: np.ndarray
     lines: np.ndarray
+    text: bytes | None = None
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """The captions in which they stand."""
+        return np.searchsorted(self.lines, self.starts)
+
+    def within(self, i: int) -> int:
+        """Position of the i-th phrase among the words of its caption."""
+        row, start = int(self.rows[i]), int(self.starts[i])
+        first = int(self.lines[row - 1]) + 1 if row else 0
+        return start - first if self.text is None else len(self.text[first:start].split())
 
 
 class Engine(Protocol):
@@ -144,24 +157,26 @@ class Automaton:
                 "`pip install ahocorasick_rs`, or leave the automaton out"
             ) from None
         self._automaton = BytesAhoCorasick(
-            [_spaced(words) for words in phrases],
+            [_two_blanks(" ".join(words).encode() + b" ") for words in phrases],
             matchkind=MatchKind.LeftmostLongest,
             implementation=Implementation.ContiguousNFA,
         )
 
     def find(self, words: Words) -> Places:
-        """The phrases of a batch, where `Dictionary` finds them."""
-        text = _spaced(words.words)
+        """The phrases of a batch, where `Dictionary` finds them. The words are not split up."""
+        text = _two_blanks(words.text)
         found = self._automaton.find_matches_as_indexes(text)
         table = np.fromiter(chain.from_iterable(found), dtype=np.int64, count=3 * len(found))
         phrases, starts, _ = table.reshape(-1, 3).T
-        signs = np.frombuffer(text, dtype=np.uint8)
-        blanks = np.flatnonzero(signs == ord(" "))
-        lines = np.flatnonzero(signs == ord(LINE))
-        at, line_at = (np.searchsorted(blanks, each) // 2 for each in (starts, lines))
-        return Places(at, phrases, line_at)
+        lines = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord(LINE))
+        return Places(starts, phrases, lines, text)
 
 
-def _spaced(words: Sequence[str]) -> bytes:
-    """ " police  officer "."""
-    return f" {BLANKS.join(words)} ".encode()
+def _two_blanks(text: bytes) -> bytes:
+    """Two blanks between all words, where there are one or more: "man | " is " man  | "."""
+    signs = np.frombuffer(b" " + text, dtype=np.uint8)
+    blank = signs == ord(" ")
+    kept = np.ones(len(signs), dtype=bool)
+    np.logical_not(blank[1:] & blank[:-1], out=kept[1:])
+    signs, blank = signs[kept], blank[kept]
+    return np.repeat(signs, 1 + blank).tobytes()[1:-1]

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,7 +20,7 @@ POSSESSIVE = b"\x01"
 def _table() -> bytes:
     """What becomes of each byte: letters small, digits kept, ASCII signs blank.
 
-    Apostrophes and newlines stay, for `_split`; so do the bytes of letters beyond ASCII.
+    Apostrophes and newlines stay, for `_blanked`; so do the bytes of letters beyond ASCII.
     """
     kept = {*map(ord, "'\n"), *range(128, 256)}
     return bytes(
@@ -36,13 +37,16 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold().replace(CURLY_APOSTROPHE, "'")
 
 
-def _split(lines: Iterable[str]) -> list[str]:
-    """Words of folded lines, with `LINE` behind each. What `WORD` finds, several times faster."""
+def _blanked(lines: Iterable[str]) -> bytes:
+    """Words of folded lines between blanks, with `LINE` behind each line.
+
+    What `WORD` finds, several times faster.
+    """
     text = ("\n".join(lines) + "\n").encode().translate(TABLE).replace(b"\n", b" | ")
     if b"'" in text:
         text = text.replace(b"'", b"  '").replace(b" 's ", b" \x01 ")
         text = text.replace(b"'", b" ").replace(POSSESSIVE, b"'s")
-    return text.decode().split()
+    return text
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,16 +56,21 @@ class Words:
     Attributes
     ----------
     captions : as they were given
-    words : of all captions in order, with `LINE` behind the last of each
+    text : UTF-8, words of all captions in order, one or more blanks between, `LINE` behind each
     ascii : (n,) bool, where no word has a letter beyond ASCII
     """
 
     captions: Sequence[str]
-    words: list[str]
+    text: bytes
     ascii: np.ndarray
 
     def __len__(self) -> int:
         return len(self.captions)
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The words of all captions in order, with `LINE` behind the last of each."""
+        return self.text.decode().split()
 
     @classmethod
     def of(cls, captions: Sequence[str]) -> "Words":
@@ -74,7 +83,7 @@ class Words:
         if not text.isascii():
             lines = [line if line.isascii() else OTHER_SIGNS.sub(" ", fold(line)) for line in lines]
             plain = np.array([line.isascii() for line in lines], dtype=bool)
-        return cls(captions, _split(lines) if captions else [], plain)
+        return cls(captions, _blanked(lines) if captions else b"", plain)
 
 
 def word_set(text: str) -> frozenset[str]:

@@ -1,11 +1,13 @@
 """What the tests of several packages share: a small demo run, a model that takes milliseconds."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from commands.demo import DemoSettings, demo
 from vision.model import ModelSettings
+from vision.torchvision_guard import ensure_torchvision
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +33,22 @@ def small_model() -> ModelSettings:
         text_layers=1,
         text_heads=1,
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_architecture(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An architecture added to open_clip's list, as its users add their own."""
+    ensure_torchvision()
+    import open_clip
+
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {
+            "image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16
+        },
+        "text_cfg": {"context_length": 12, "width": 16, "heads": 1, "layers": 1},
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("architectures")
+    (folder / "tiny-test.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder)
+    return "tiny-test"

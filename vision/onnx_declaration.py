@@ -304,3 +304,8 @@ def read_declaration(path: Path) -> Declaration:
         return Declaration.model_validate(content)
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error)}") from None
+
+
+def declared_model(path: Path | str) -> str:
+    """The file of the model that a declaration names. Raises `InputError`."""
+    return str(Path(path).parent / read_declaration(Path(path)).model)

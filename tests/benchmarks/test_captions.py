@@ -33,7 +33,7 @@ def catalogue() -> Catalogue:
 
 @pytest.fixture(scope="module")
 def lexicon(catalogue: Catalogue) -> Lexicon:
-    return Lexicon(catalogue)
+    return Lexicon(catalogue, automaton=False)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from m4.errors import InputError
-from pipelines.beam import BeamSettings, run, watch
+from pipelines.beam import FLINK_OPTIONS, BeamSettings, _unknown, run, watch
 
 
 def test_the_default_runs_in_this_process() -> None:
@@ -65,6 +65,13 @@ def test_an_option_that_beam_does_not_know_is_an_error(option: str) -> None:
     settings = BeamSettings(options=("--flink_master=host:8081", option))
     with pytest.raises(InputError, match=f"Beam knows no option {option}; correct or remove it"):
         run(beam.Create([1]), settings)
+
+
+def test_options_of_flinks_job_server_are_known_with_flink_alone() -> None:
+    flags = ["--flink_master=host:8081", "--max_bundle_size=1"]
+    assert _unknown(flags, FLINK_OPTIONS) == []
+    with pytest.raises(InputError, match="Beam knows no option --max_bundle_size=1"):
+        run(beam.Create([1]), BeamSettings(options=("--max_bundle_size=1",)))
 
 
 class Fails(beam.PTransform):

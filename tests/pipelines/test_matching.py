@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from m4.errors import InputError
 from pipelines import matching
 from pipelines.matching import Automaton, Dictionary, Engine, Places
-from pipelines.words import LINE, Words
+from pipelines.words import Words, tokens
 
 vocabulary = st.sampled_from(["a", "b", "ab", "'s", "é", "女", "b2"])
 phrase_sets = st.lists(
     st.lists(vocabulary, min_size=1, max_size=4).map(tuple), min_size=1, max_size=12, unique=True
 )
-batches = st.lists(st.lists(vocabulary, max_size=10).map(" ".join), min_size=1, max_size=5)
+signs = st.sampled_from([" ", "  ", ", ", " - ", "\n"])
+captions = st.lists(st.tuples(signs, vocabulary).map("".join), max_size=10).map("".join)
+batches = st.lists(captions, min_size=1, max_size=5)
 
 
 def naive(phrases: Sequence[tuple[str, ...]], words: Sequence[str]) -> Iterator[tuple[int, int]]:
@@ -35,8 +37,18 @@ def naive(phrases: Sequence[tuple[str, ...]], words: Sequence[str]) -> Iterator[
             at += 1
 
 
-def found(places: Places) -> list[tuple[int, int]]:
-    return list(zip(places.at.tolist(), places.phrases.tolist(), strict=True))
+def found(places: Places) -> list[tuple[int, int, int]]:
+    """(caption, position in it, phrase)."""
+    at = [places.within(i) for i in range(len(places.phrases))]
+    return list(zip(places.rows.tolist(), at, places.phrases.tolist(), strict=True))
+
+
+def by_caption(phrases: Sequence[tuple[str, ...]], batch: Sequence[str]) -> list[tuple[int, ...]]:
+    return [
+        (row, *each)
+        for row, caption in enumerate(batch)
+        for each in naive(phrases, tokens(caption))
+    ]
 
 
 @settings(deadline=None, max_examples=300)
@@ -45,14 +57,13 @@ def test_engines_agree_with_the_definition(
     phrases: list[tuple[str, ...]], batch: list[str]
 ) -> None:
     words = Words.of(batch)
-    wanted = list(naive(phrases, words.words))
-    lines = [at for at, word in enumerate(words.words) if word == LINE]
+    wanted = by_caption(phrases, batch)
     engines: tuple[Engine, ...] = (Dictionary(phrases), Automaton(phrases))
     for engine in engines:
         places = engine.find(words)
         assert found(places) == wanted
-        assert places.lines.tolist() == lines
-        assert places.at.dtype == places.phrases.dtype == places.lines.dtype == np.int64
+        assert len(places.lines) == len(batch)
+        assert places.rows.dtype == places.phrases.dtype == np.int64
 
 
 @settings(deadline=None)
@@ -63,14 +74,14 @@ def test_pairs_of_words_that_share_a_slot_do_no_harm(
     words = Words.of(batch)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(matching, "SLOTS", 1)
-        assert found(Dictionary(phrases).find(words)) == list(naive(phrases, words.words))
+        assert found(Dictionary(phrases).find(words)) == by_caption(phrases, batch)
 
 
 def test_a_phrase_does_not_reach_into_the_next_caption() -> None:
     phrases = [("police", "officer"), ("officer",)]
     for engine in (Dictionary(phrases), Automaton(phrases)):
         places = engine.find(Words.of(["the police", "officer", "police officer"]))
-        assert found(places) == [(3, 1), (5, 0)]
+        assert found(places) == [(1, 0, 1), (2, 0, 0)]
 
 
 def test_without_the_library_there_is_no_automaton(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,4 +100,4 @@ def test_a_large_vocabulary() -> None:
     places = dictionary.find(Words.of([text, "w99999"]))
     wanted = [len(singles) + (i - 1) // 3 for i in at]
     assert places.phrases.tolist() == [*wanted, 99_999]
-    assert places.at.tolist() == [0, 2, 4, 6, 9]
+    assert found(places)[-2:] == [(0, 6, wanted[-1]), (1, 0, 99_999)]

@@ -44,25 +44,6 @@ def test_settings_that_contradict_each_other(given: dict, message: str):
         ModelSettings(**given)
 
 
-@pytest.fixture
-def tiny_architecture(tmp_path: Path, small_model: ModelSettings) -> str:
-    """An architecture added to open_clip's list, as its users add their own."""
-    import json
-
-    import open_clip
-
-    config = {
-        "embed_dim": 16,
-        "vision_cfg": {
-            "image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16
-        },
-        "text_cfg": {"context_length": 12, "width": 16, "heads": 1, "layers": 1},
-    }  # fmt: skip
-    (tmp_path / "tiny-test.json").write_text(json.dumps(config))
-    open_clip.add_model_config(tmp_path)
-    return "tiny-test"
-
-
 def test_a_named_architecture_with_a_local_checkpoint(tmp_path: Path, tiny_architecture: str):
     plain = ModelSettings(name=tiny_architecture)
     source = build_model(plain, "clip")
