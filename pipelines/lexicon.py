@@ -1,6 +1,6 @@
 """Finds a catalogue's terms in captions, a batch at a time: whole words, longest phrase first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -10,7 +10,7 @@ from m4.catalogue import Catalogue
 from pipelines.matching import Automaton, Dictionary, Engine, Places
 from pipelines.naming import cased_words, counts
 from pipelines.phrases import ENGLISH, Phrase, Proper, Source, phrases_of
-from pipelines.words import Words, tokens
+from pipelines.words import Words, in_pieces, tokens
 
 __all__ = ["Lexicon", "Matches", "Pairs", "tokens"]
 
@@ -30,6 +30,16 @@ class Matches:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @classmethod
+    def joined(cls, pieces: Iterable[tuple[int, "Matches"]]) -> "Matches":
+        """Matches of pieces of the captions, given with the number of their first caption."""
+        none = np.zeros(0, dtype=np.int64)
+        rows, phrases = [none], [none]
+        for first, matches in pieces:
+            rows.append(matches.rows + first)
+            phrases.append(matches.phrases)
+        return cls(np.concatenate(rows), np.concatenate(phrases))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +134,14 @@ class Lexicon:
         """Its words, as they are found in captions."""
         return " ".join(self.phrases[id_].words)
 
-    def find(self, captions: Sequence[str] | Words) -> Matches:
+    def find(self, captions: Sequence[str]) -> Matches:
         """Find the phrases of n captions that mark something."""
-        words = captions if isinstance(captions, Words) else Words.of(captions)
-        if not len(words) or not self.phrases:
-            return Matches(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        return Matches.joined(
+            (first, self.find_words(words)) for first, words in in_pieces(captions)
+        )
+
+    def find_words(self, words: Words) -> Matches:
+        """Find them in captions that are split into words already, at least one."""
         places = self._engine.find(words)
         kept = places.phrases < len(self.phrases)
         doubtful = np.flatnonzero(kept)[self._proper[places.phrases[kept]] != Proper.NO]

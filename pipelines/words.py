@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +15,7 @@ LINE = "|"  # stands behind the last word of each caption; a sign, so it is neve
 CURLY_APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
 OTHER_SIGNS = re.compile(r"[^\w\x00-\x7f]+")
 POSSESSIVE = b"\x01"
+PIECE = 512  # captions; of 8192, each takes up to twice the time
 
 
 def _table() -> bytes:
@@ -84,6 +85,12 @@ class Words:
             lines = [line if line.isascii() else OTHER_SIGNS.sub(" ", fold(line)) for line in lines]
             plain = np.array([line.isascii() for line in lines], dtype=bool)
         return cls(captions, _blanked(lines) if captions else b"", plain)
+
+
+def in_pieces(captions: Sequence[str]) -> Iterator[tuple[int, Words]]:
+    """Yield the number of the first caption, and the words, of pieces that a cache has room for."""
+    for first in range(0, len(captions), PIECE):
+        yield first, Words.of(captions[first : first + PIECE])
 
 
 def word_set(text: str) -> frozenset[str]:

@@ -76,7 +76,7 @@ def write(tmp_path: Path, **changes: object) -> Path:
         ({"solve": {"eta": -1}}, "solve: eta"),
         ({"train": {"steps": 0}}, "train: steps"),
         ({"train": {"seed": 3}}, "the run decides this"),
-        ({"annotate": {"annotators": ["pixels"]}}, "annotators"),
+        ({"annotate": {"annotators": ["faces"]}}, "annotators"),
         ({"parallel": 0}, "parallel"),
     ],
 )

@@ -47,7 +47,8 @@ def test_the_rate_is_that_of_the_programme_as_written(
         method="highs-ds",
     )
     found = maximise_rate(programme_of(case.problem, case.examples))
-    assert found.rate == pytest.approx(-stated.fun * share.mean(), abs=3e-7)
+    # HiGHS takes rows as met that are violated by 1e-7, of rows that were scaled.
+    assert found.rate == pytest.approx(-stated.fun * share.mean(), abs=2e-6)
     assert found.bound == pytest.approx(found.rate, abs=3e-7)
     assert found.weights.min() >= 0.0 and found.weights.max() <= 1.0
 

@@ -303,6 +303,15 @@ def test_a_batch_is_its_captions_one_by_one(captions: list[str]) -> None:
     assert_same(together, joined([empty, *parts]))
 
 
+@settings(deadline=None, max_examples=30)
+@given(captions=batches, piece=st.integers(1, 3))
+def test_pieces_change_nothing(captions: list[str], piece: int) -> None:
+    whole = ANNOTATOR.annotate(batch_of(captions))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.words.PIECE", piece)
+        assert_same(ANNOTATOR.annotate(batch_of(captions)), whole)
+
+
 @settings(deadline=None)
 @given(captions=batches)
 def test_marks_hold_together(captions: list[str]) -> None:

@@ -16,7 +16,7 @@ from pipelines.languages import (
     FOREIGN_WORDS,
     SHARED_WORDS,
     _by_model,
-    _plainly_english,
+    _weigh,
     identify,
 )
 from pipelines.words import Words
@@ -199,7 +199,7 @@ def test_other_languages_are_not_english() -> None:
     assert found.count("en") <= 1
     assert sum(a != b and a is not None for a, b in zip(found, wanted, strict=True)) <= 4
     assert sum(a == b for a, b in zip(found, wanted, strict=True)) >= 98
-    english, _ = _plainly_english(Words.of(captions))
+    english = _weigh(Words.of(captions)).plainly
     assert not english.any()
 
 
@@ -214,7 +214,7 @@ def test_real_english_captions_are_english(shared_data: Path, file: str) -> None
     captions = [json.loads(line)["caption"] if "jsonl" in file else line for line in lines][::5]
     missed = sum(language != "en" for language in identify(captions, assumed="en"))
     assert missed / len(captions) < 0.01
-    english, _ = _plainly_english(Words.of(captions))
+    english = _weigh(Words.of(captions)).plainly
     assert english.mean() > 0.85  # so that the model is seldom asked
     asked = [caption for caption, plain in zip(captions, english, strict=True) if plain][::10]
     agree = [_by_model(caption) in ("en", None) for caption in asked]
@@ -269,13 +269,19 @@ def test_words_are_of_one_kind() -> None:
 
 
 def test_one_foreign_word_sends_a_caption_to_the_model() -> None:
-    english, number = _plainly_english(
+    weighed = _weigh(
         Words.of(
             ["the house with the tree", "the house with und the tree", "the caf\xe9 with the tree"]
         )
     )
-    assert english.tolist() == [True, False, False]
-    assert number.tolist() == [5, 6, 5]
+    assert weighed.plainly.tolist() == [True, False, False]
+    assert weighed.words.tolist() == [5, 6, 5]
+
+
+def test_one_english_word_settles_what_the_model_is_not_sure_of() -> None:
+    assert _by_model("a man, the chef, number 4") is None
+    assert identify(["a man, the chef, number 4"]) == ["en"]
+    assert identify(["a man, con chef, number 4"]) != ["en"]
 
 
 def test_long_captions_and_newlines() -> None:

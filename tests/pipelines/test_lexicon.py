@@ -387,8 +387,20 @@ def test_a_batch_is_its_captions_one_by_one(lexicon: Lexicon, batch: list[str]) 
     alone = [lexicon.find([caption]).phrases for caption in batch]
     np.testing.assert_array_equal(found.rows, np.repeat(np.arange(len(batch)), [*map(len, alone)]))
     np.testing.assert_array_equal(found.phrases, np.concatenate([np.zeros(0), *alone]))
-    split = lexicon.find(Words.of(batch))
-    np.testing.assert_array_equal(split.phrases, found.phrases)
+    if batch:
+        split = lexicon.find_words(Words.of(batch))
+        np.testing.assert_array_equal(split.phrases, found.phrases)
+
+
+@settings(deadline=None, max_examples=30)
+@given(batch=st.lists(captions, max_size=8), piece=st.integers(1, 4))
+def test_pieces_change_nothing(lexicon: Lexicon, batch: list[str], piece: int) -> None:
+    whole = lexicon.find(batch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.words.PIECE", piece)
+        found = lexicon.find(batch)
+    np.testing.assert_array_equal(found.rows, whole.rows)
+    np.testing.assert_array_equal(found.phrases, whole.phrases)
 
 
 @settings(deadline=None)

@@ -17,6 +17,7 @@ from apache_beam.testing.util import assert_that
 import pipelines
 from m4.catalogue import Catalogue
 from pipelines import (
+    AnnotateSettings,
     AnnotateShards,
     ApplyPolicy,
     ApplySettings,
@@ -25,6 +26,7 @@ from pipelines import (
     partitions,
     transforms,
 )
+from pipelines.annotation import AnnotationJob
 from pipelines.counting import merge_patterns, shard_patterns
 from pipelines.partitions import Partitions
 from pipelines.shards import ShardRef
@@ -45,8 +47,12 @@ def test_annotate_shards_writes_tables_and_passes_nothing_on(
     tmp_path: Path, annotated: Path, catalogue: Catalogue
 ) -> None:
     shards = tuple(find_shards(str(annotated.parent / "shards")))
-    out = tmp_path / "tables"
-    run(AnnotateShards(shards, str(out), catalogue, ("captions", "fields"), "mine"), nothing)
+    out = tmp_path / "annotations"
+    settings = AnnotateSettings(
+        shards=("",), catalogue="", run=str(tmp_path), annotators=("captions", "fields")
+    )
+    job = AnnotationJob(str(tmp_path), catalogue, "first", "mine")
+    run(AnnotateShards(shards, job, settings), nothing)
     for shard in shards:
         made = (out / f"{shard.stem}.parquet").read_bytes()
         assert made == (annotated / "annotations" / f"{shard.stem}.parquet").read_bytes()
@@ -72,8 +78,9 @@ def test_the_largest_shards_come_first(
         return create(shards)
 
     monkeypatch.setattr(beam, "Create", watched)
-    job = AnnotateShards(tuple(shards[::-1]), str(tmp_path), catalogue, ("captions",), "")
-    run(job, nothing)
+    settings = AnnotateSettings(shards=("",), catalogue="", run=str(tmp_path))
+    job = AnnotationJob(str(tmp_path), catalogue, "first", "")
+    run(AnnotateShards(tuple(shards[::-1]), job, settings), nothing)
     assert given[0] == ["b", "c", "d", "a"]
 
 
