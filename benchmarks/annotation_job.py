@@ -18,7 +18,7 @@ from benchmarks.machine import Clock, describe
 from benchmarks.report import Report, Table, progress, seconds, times
 from m4.catalogue import load_catalogue
 from pipelines.annotation import AnnotationJob, annotate_shard
-from pipelines.annotators import Models, make_annotators, settings_digest
+from pipelines.annotators.making import Models, make_annotators, settings_digest
 from pipelines.beam import BeamSettings
 from pipelines.settings import AnnotateSettings
 from pipelines.shards import ShardRef, find_shards

@@ -25,8 +25,8 @@ from benchmarks.machine import describe
 from benchmarks.report import Report, Table, progress
 from m4.catalogue import Catalogue, load_catalogue
 from m4.errors import InputError
-from pipelines.captions import CaptionAnnotator
-from pipelines.marks import Batch, Marks
+from pipelines.annotators.marks import Batch, Marks
+from pipelines.captions.annotator import CaptionAnnotator
 from pipelines.shards import Sample, SampleSpan, find_shards, read_samples
 
 VOTES = 3  # of the other four

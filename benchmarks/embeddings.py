@@ -16,10 +16,10 @@ from threadpoolctl import threadpool_limits
 from benchmarks.machine import Clock, describe
 from benchmarks.report import Report, Table, progress, seconds, times
 from m4.catalogue import Attribute, Catalogue, Value
+from pipelines.annotators.embedding_tables import EmbeddingTables
+from pipelines.annotators.embeddings import EmbeddingAnnotator
+from pipelines.annotators.marks import Batch
 from pipelines.batches import CAPTIONS
-from pipelines.embedding_tables import EmbeddingTables
-from pipelines.embeddings import EmbeddingAnnotator
-from pipelines.marks import Batch
 from pipelines.shards import Sample, SampleSpan
 from vision.calibrated import Calibration, Isotonic, Platt
 from vision.heads import PERSON, Head

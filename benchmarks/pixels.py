@@ -20,8 +20,8 @@ from benchmarks.machine import Clock, describe
 from benchmarks.report import Report, Table, progress, seconds, times
 from m4.catalogue import Attribute, Catalogue, Value, load_catalogue
 from pipelines.annotation import AnnotationJob, annotate_shard
-from pipelines.marks import Annotator
-from pipelines.pixels import OnnxAnnotator, PixelAnnotator
+from pipelines.annotators.marks import Annotator
+from pipelines.annotators.pixels import OnnxAnnotator, PixelAnnotator
 from pipelines.shards import ShardRef, find_shards, read_samples
 from vision.calibrated import Platt
 from vision.embedder import Embedder, Preprocessing, usable_device

@@ -13,7 +13,7 @@ from commands.console import Shown, console
 from m4.catalogue import Catalogue, Mark, load_catalogue, read_yaml
 from m4.errors import InputError
 from m4.lists import BUILTIN, FOLDER, MarkList, builtin_names, load_list
-from pipelines.catalogue_check import check_catalogue
+from pipelines.captions.check import check_catalogue
 
 SHOWN = 12  # terms or marks that a cell names
 

@@ -1,7 +1,7 @@
 """m4-balance embed."""
 
 from commands.console import Shown, console, table_of
-from pipelines.embedding import EmbedSettings, embed
+from pipelines.embed_shards import EmbedSettings, embed
 
 
 def command(settings: EmbedSettings, shown: Shown = Shown()) -> None:

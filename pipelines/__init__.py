@@ -19,7 +19,7 @@ _HOMES = {
     "VerifyPolicySettings": "pipelines.settings",
     "verify_policy": "pipelines.stages",
     "Verification": "pipelines.verification",
-    "Lexicon": "pipelines.lexicon",
+    "Lexicon": "pipelines.captions.lexicon",
     "read_run": "pipelines.record",
     "StageRecord": "pipelines.record",
     "Failure": "pipelines.shards",

@@ -10,10 +10,10 @@ import pyarrow as pa
 from m4.catalogue import Catalogue
 from m4.errors import InputError
 from pipelines import storage
+from pipelines.annotators.marks import Annotator, Batch
 from pipelines.batches import batches
 from pipelines.evidence import Evidence, evidence_of, write_evidence
 from pipelines.fusion import Fused, FusionRule, fuse
-from pipelines.marks import Annotator, Batch
 from pipelines.shards import Failure, ShardRef
 from pipelines.tables import (
     Commit,

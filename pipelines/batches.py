@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from m4.errors import UnusableSample
-from pipelines.marks import Batch
+from pipelines.annotators.marks import Batch
 from pipelines.shards import Failure, Sample, ShardRef, read_samples
 
 CAPTIONS = 8192  # samples of a batch that nobody looks at

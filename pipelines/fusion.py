@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from m4.catalogue import Catalogue
-from pipelines.marks import Marks
+from pipelines.annotators.marks import Marks
 
 FusionRule = Literal["first", "agree"]
 

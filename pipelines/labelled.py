@@ -9,7 +9,12 @@ import polars as pl
 
 from m4.errors import InputError
 from pipelines import storage
-from pipelines.embedding_tables import IDENTITIES, EmbeddingTable, find_tables, open_table
+from pipelines.annotators.embedding_tables import (
+    IDENTITIES,
+    EmbeddingTable,
+    find_tables,
+    open_table,
+)
 from vision.directions import without_direction
 
 YES, NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}

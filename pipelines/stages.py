@@ -21,7 +21,7 @@ from m4.solving import Solution
 from m4.solving import solve as solve_patterns
 from pipelines import storage
 from pipelines.annotation import ANNOTATIONS, EVIDENCE, AnnotationJob
-from pipelines.annotators import Models, make_annotators, settings_digest
+from pipelines.annotators.making import Models, make_annotators, settings_digest
 from pipelines.beam import Progress, run, watch
 from pipelines.counting import read_patterns
 from pipelines.evidence import add_up, read_evidence, write_evidence

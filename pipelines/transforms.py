@@ -13,10 +13,10 @@ from apache_beam.utils.shared import Shared
 from m4.catalogue import Catalogue
 from m4.policy import Policy
 from pipelines.annotation import AnnotationJob, annotate_shard
-from pipelines.annotators import Models, make_annotators
+from pipelines.annotators.making import Models, make_annotators
+from pipelines.annotators.marks import Annotator
 from pipelines.counting import merge_patterns, shard_patterns
 from pipelines.manifests import Thresholds, write_manifest
-from pipelines.marks import Annotator
 from pipelines.partitions import Part, Partitions
 from pipelines.settings import AnnotateSettings, ApplySettings
 from pipelines.shards import ShardRef

@@ -21,7 +21,7 @@ from benchmarks.captions import (
 )
 from m4.catalogue import Catalogue, load_catalogue
 from m4.errors import InputError
-from pipelines.lexicon import Lexicon
+from pipelines.captions.lexicon import Lexicon
 
 SYNTHETIC = Path(__file__).resolve().parents[2] / "synthetic" / "catalogue.yaml"
 

@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import embeddings
 from benchmarks.embeddings import BILLION, HOUR, KEY, Drawn, Kind, Settings, catalogue, heads
-from pipelines.embedding_tables import EmbeddingTables
-from pipelines.embeddings import EmbeddingAnnotator
+from pipelines.annotators.embedding_tables import EmbeddingTables
+from pipelines.annotators.embeddings import EmbeddingAnnotator
 
 SMALL = Settings(rows=400, shards=2, dimension=16, repeats=1)
 

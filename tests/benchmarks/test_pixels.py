@@ -24,7 +24,7 @@ from benchmarks.pixels import (
     two_values,
     write_shards,
 )
-from pipelines.pixels import PixelAnnotator
+from pipelines.annotators.pixels import PixelAnnotator
 from pipelines.shards import Sample, read_samples
 from tests.onnx_files import write_colour_classifier
 from vision.model import ModelSettings

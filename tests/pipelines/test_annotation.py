@@ -18,7 +18,7 @@ import pytest
 from m4.catalogue import Catalogue, load_catalogue
 from m4.errors import InputError
 from pipelines.annotation import AnnotationJob, annotate_shard
-from pipelines.annotators import Models, make_annotators
+from pipelines.annotators.making import Models, make_annotators
 from pipelines.beam import BeamSettings
 from pipelines.record import read_run
 from pipelines.settings import AnnotateSettings, AnnotatorName

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from m4.catalogue import Catalogue
 from m4.errors import InputError
+from pipelines.annotators.marks import Marks
 from pipelines.evidence import (
     Evidence,
     Known,
@@ -19,7 +20,6 @@ from pipelines.evidence import (
     write_evidence,
 )
 from pipelines.fusion import fuse
-from pipelines.marks import Marks
 
 NAN = float("nan")
 NURSE, CHEF, OFFICER, KITCHEN = range(4)  # labels of the catalogue of conftest.py

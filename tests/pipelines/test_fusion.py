@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m4.catalogue import Catalogue
+from pipelines.annotators.marks import Marks, share_out, unmarked
 from pipelines.fusion import NOBODY, FusionRule, fuse
-from pipelines.marks import Marks, share_out, unmarked
 
 WOMAN, MAN, CHILD = range(3)  # columns of the catalogue of conftest.py
 GENDER, AGE = range(2)  # attributes

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m4.catalogue import Catalogue, load_catalogue
-from pipelines.inflection import inflections, plurals
-from pipelines.lexicon import Lexicon, Pairs
-from pipelines.words import Words, tokens
+from pipelines.captions.inflection import inflections, plurals
+from pipelines.captions.lexicon import Lexicon, Pairs
+from pipelines.captions.words import Words, tokens
 
 WOMAN = ("woman", "women", "girl", "policewoman", "lady", "queen's guard")
 MAN = ("man", "men", "boy", "gentleman", "policeman", "mr", "queen's guard")
@@ -254,7 +254,7 @@ def test_without_the_library_dictionaries_are_taken(monkeypatch: pytest.MonkeyPa
         return type(Lexicon(CATALOGUE, automaton=automaton)._engine).__name__
 
     assert [engine(None), engine(True), engine(False)] == ["Automaton", "Automaton", "Dictionary"]
-    monkeypatch.setattr("pipelines.lexicon.find_spec", lambda _: None)
+    monkeypatch.setattr("pipelines.captions.lexicon.find_spec", lambda _: None)
     assert engine(None) == "Dictionary"
 
 
@@ -397,7 +397,7 @@ def test_a_batch_is_its_captions_one_by_one(lexicon: Lexicon, batch: list[str]) 
 def test_pieces_change_nothing(lexicon: Lexicon, batch: list[str], piece: int) -> None:
     whole = lexicon.find(batch)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.words.PIECE", piece)
+        patch.setattr("pipelines.captions.words.PIECE", piece)
         found = lexicon.find(batch)
     np.testing.assert_array_equal(found.rows, whole.rows)
     np.testing.assert_array_equal(found.phrases, whole.phrases)

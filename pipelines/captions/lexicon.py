@@ -7,10 +7,10 @@ from importlib.util import find_spec
 import numpy as np
 
 from m4.catalogue import Catalogue
-from pipelines.matching import Automaton, Dictionary, Engine, Places
-from pipelines.naming import cased_words, counts
-from pipelines.phrases import ENGLISH, Phrase, Proper, Source, phrases_of
-from pipelines.words import Words, in_pieces, tokens
+from pipelines.captions.matching import Automaton, Dictionary, Engine, Places
+from pipelines.captions.naming import cased_words, counts
+from pipelines.captions.phrases import ENGLISH, Phrase, Proper, Source, phrases_of
+from pipelines.captions.words import Words, in_pieces, tokens
 
 __all__ = ["Lexicon", "Matches", "Pairs", "tokens"]
 
@@ -76,7 +76,7 @@ class Lexicon:
     At each word the longest phrase that starts there wins and consumes its words. Phrases under
     `ignore` take part like terms but mark nothing, so "chef's knife" hides "chef". A term listed
     under several marks sets all of them ("policewoman": a police officer and a woman). English
-    terms match in their plural too. Names and surnames: see `pipelines.naming`.
+    terms match in their plural too. Names and surnames: see `pipelines.captions.naming`.
 
     Parameters
     ----------

@@ -7,8 +7,8 @@ import numpy as np
 
 from m4.catalogue import Catalogue
 from m4.errors import InputError
-from pipelines.embedding_tables import EmbeddingTable, EmbeddingTables
-from pipelines.marks import Batch, Marks, unmarked
+from pipelines.annotators.embedding_tables import EmbeddingTable, EmbeddingTables
+from pipelines.annotators.marks import Batch, Marks, unmarked
 from vision.directions import without_direction
 from vision.heads import PERSON, Head, HeadSet
 

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from m4.errors import InputError
-from pipelines.phrases import Form
-from pipelines.words import LINE, Words
+from pipelines.captions.phrases import Form
+from pipelines.captions.words import LINE, Words
 
 NOTHING = -1
 LINE_NUMBER = 1

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m4.catalogue import Catalogue, load_catalogue
-from pipelines.catalogue_check import Finding, check_catalogue
+from pipelines.captions.check import Finding, check_catalogue
 
 CLEAN = """
 name: people at work

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from pipelines.words import word_set
+from pipelines.captions.words import word_set
 
 # inflect makes "gentlemans", but "germen"; "grandchilds"; and takes a specimen for several.
 NO_MAN = re.compile(r"(hu|ger|ro|nor|otto|sha|talis|cai)man$")

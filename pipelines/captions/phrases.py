@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from m4.catalogue import Catalogue, Mark
-from pipelines.inflection import inflections
-from pipelines.words import tokens
+from pipelines.captions.inflection import inflections
+from pipelines.captions.words import tokens
 
 ENGLISH = "en"
 
@@ -14,7 +14,7 @@ Form = tuple[str, ...]
 
 
 class Proper(IntEnum):
-    """Whether the spelling in the caption has to be looked at; see `pipelines.naming`."""
+    """Whether the spelling in the caption has to be looked at; see `pipelines.captions.naming`."""
 
     NO = 0
     SURNAME = 1

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.words import LINE, WORD, Words, fold, in_pieces, tokens, word_set
+from pipelines.captions.words import LINE, WORD, Words, fold, in_pieces, tokens, word_set
 
 texts = st.lists(
     st.one_of(
@@ -89,7 +89,7 @@ def test_english_with_curly_quotes_is_ascii_all_the_same() -> None:
 
 
 def test_pieces_are_the_captions_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.words.PIECE", 2)
+    monkeypatch.setattr("pipelines.captions.words.PIECE", 2)
     found = [(first, piece.words) for first, piece in in_pieces(["a", "b c", "d"])]
     assert found == [(0, ["a", LINE, "b", "c", LINE]), (2, ["d", LINE])]
     assert list(in_pieces([])) == []

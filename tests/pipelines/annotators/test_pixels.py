@@ -18,10 +18,10 @@ from PIL import Image
 from m4.catalogue import Attribute, Catalogue, Concept, Value
 from m4.errors import InputError
 from pipelines.annotation import AnnotationJob, annotate_shard
-from pipelines.embeddings import marks_of_heads
+from pipelines.annotators.embeddings import marks_of_heads
+from pipelines.annotators.marks import Batch, Marks
+from pipelines.annotators.pixels import OnnxAnnotator, PixelAnnotator
 from pipelines.fusion import fuse
-from pipelines.marks import Batch, Marks
-from pipelines.pixels import OnnxAnnotator, PixelAnnotator
 from pipelines.shards import Sample, SampleSpan, ShardRef
 from tests.onnx_files import write_colour_classifier, write_colour_detector
 from vision.calibrated import Platt

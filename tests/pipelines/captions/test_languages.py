@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.languages import (
+from pipelines.captions.languages import (
     ENGLISH_WORDS,
     FOREIGN_WORDS,
     SHARED_WORDS,
@@ -19,7 +19,7 @@ from pipelines.languages import (
     _weigh,
     identify,
 )
-from pipelines.words import Words
+from pipelines.captions.words import Words
 
 FOREIGN = {
     "es": """
@@ -259,7 +259,7 @@ def test_a_language_without_two_letters_is_untold(monkeypatch: pytest.MonkeyPatc
             assert model == "lite"
             return [{"lang": "ceb", "score": 0.99}]
 
-    monkeypatch.setattr("pipelines.languages._detector", Sure)
+    monkeypatch.setattr("pipelines.captions.languages._detector", Sure)
     assert identify(["usa ka babaye nga naglingkod"]) == [None]
 
 
@@ -304,7 +304,7 @@ def test_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         "import socket\n"
         "def no(*_, **__): raise AssertionError('network')\n"
         "socket.socket.connect = socket.create_connection = socket.getaddrinfo = no\n"
-        "from pipelines.languages import identify\n"
+        "from pipelines.captions.languages import identify\n"
         "print(identify(['una mujer con un perro en la playa', 'the woman and the dog']))"
     )
     monkeypatch.setenv("FTLANG_CACHE", str(tmp_path))

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from m4.catalogue import Catalogue, Mark, Model
-from pipelines.inflection import inflections
-from pipelines.phrases import ENGLISH, Form, Phrase, Source, phrases_of
-from pipelines.words import tokens
+from pipelines.captions.inflection import inflections
+from pipelines.captions.phrases import ENGLISH, Form, Phrase, Source, phrases_of
+from pipelines.captions.words import tokens
 
 Level = Literal["mistake", "note"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from m4.catalogue import Catalogue
 from m4.errors import InputError
-from pipelines.embeddings import (
+from pipelines.annotators.embeddings import (
     MISSING,
     NOT_FINITE,
     ZERO,
@@ -20,7 +20,7 @@ from pipelines.embeddings import (
     EmbeddingTables,
     marks_of_heads,
 )
-from pipelines.marks import Annotator, Batch
+from pipelines.annotators.marks import Annotator, Batch
 from pipelines.settings import AnnotateSettings
 from pipelines.shards import Sample, SampleSpan
 from pipelines.stages import annotate

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from m4.catalogue import Catalogue, Mark
 from m4.errors import InputError
 from pipelines import storage
-from pipelines.fields import FieldAnnotator, TableAnnotator
-from pipelines.joined import JoinedTable
-from pipelines.marks import Annotator
+from pipelines.annotators.fields import FieldAnnotator, TableAnnotator
+from pipelines.annotators.joined import JoinedTable
+from pipelines.annotators.marks import Annotator
 from pipelines.record import digest_of
 from vision.onnx_declaration import declared_model
 
@@ -63,7 +63,7 @@ def _require(name: str, key: str, catalogue: Catalogue, has: Callable[[Mark], ob
 def _captions(
     settings: "AnnotateSettings", catalogue: Catalogue, models: Models
 ) -> Iterator[Annotator]:
-    from pipelines.captions import CaptionAnnotator
+    from pipelines.captions.annotator import CaptionAnnotator
 
     _require("captions", "terms", catalogue, lambda mark: mark.terms or mark.translations)
 
@@ -91,7 +91,7 @@ def _heads(settings: "AnnotateSettings") -> list[Any]:
 
 
 def _embeddings(settings: "AnnotateSettings", catalogue: Catalogue) -> Iterator[Annotator]:
-    from pipelines.embeddings import EmbeddingAnnotator, EmbeddingTables
+    from pipelines.annotators.embeddings import EmbeddingAnnotator, EmbeddingTables
 
     assert settings.embeddings is not None  # the settings have seen to it
     tables = EmbeddingTables(settings.embeddings, settings.embedding_key)
@@ -101,7 +101,7 @@ def _embeddings(settings: "AnnotateSettings", catalogue: Catalogue) -> Iterator[
 def _pixels(
     settings: "AnnotateSettings", catalogue: Catalogue, models: Models
 ) -> Iterator[Annotator]:
-    from pipelines.pixels import PixelAnnotator
+    from pipelines.annotators.pixels import PixelAnnotator
     from vision.embedder import load_embedder
 
     assert settings.model is not None  # the settings have seen to it
@@ -120,7 +120,7 @@ def _pixels(
 def _onnx(
     settings: "AnnotateSettings", catalogue: Catalogue, models: Models
 ) -> Iterator[Annotator]:
-    from pipelines.pixels import OnnxAnnotator
+    from pipelines.annotators.pixels import OnnxAnnotator
     from vision.onnx_model import load_onnx_model
 
     for path in settings.onnx:

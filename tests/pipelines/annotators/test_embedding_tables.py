@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from m4.errors import InputError
-from pipelines.embedding_tables import EmbeddingTables, find_tables, open_table
+from pipelines.annotators.embedding_tables import EmbeddingTables, find_tables, open_table
 
 N, D = 12, 4
 UIDS = [f"{number:032x}" for number in range(100, 100 + N)]

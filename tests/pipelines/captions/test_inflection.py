@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.inflection import PRONOUNS, inflections, plurals
+from pipelines.captions.inflection import PRONOUNS, inflections, plurals
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import numpy as np
 
 from m4.catalogue import Catalogue
 from m4.errors import InputError
-from pipelines.languages import identify
-from pipelines.lexicon import Lexicon, Matches
-from pipelines.marks import Batch, Marks, share_out, unmarked
-from pipelines.phrases import ENGLISH
-from pipelines.words import in_pieces
+from pipelines.annotators.marks import Batch, Marks, share_out, unmarked
+from pipelines.captions.languages import identify
+from pipelines.captions.lexicon import Lexicon, Matches
+from pipelines.captions.phrases import ENGLISH
+from pipelines.captions.words import in_pieces
 
 
 class CaptionAnnotator:
@@ -24,9 +24,9 @@ class CaptionAnnotator:
     Parameters
     ----------
     languages : ISO 639-1 codes of the languages that are read. Captions are in the language that
-        `pipelines.languages.identify` finds; where it is not sure of a short one it is taken to be
-        English, if that is among them. Empty: languages are not identified, every caption is read
-        as English, and `Marks.languages` is None
+        `pipelines.captions.languages.identify` finds; where it is not sure of a short one it is
+        taken to be English, if that is among them. Empty: languages are not identified, every
+        caption is read as English, and `Marks.languages` is None
     names : whether given names that the catalogue lists count as terms
 
     Raises `InputError` where the catalogue has no terms in one of the languages.

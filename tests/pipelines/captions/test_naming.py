@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.naming import cased_words, counts
-from pipelines.phrases import Proper
-from pipelines.words import tokens
+from pipelines.captions.naming import cased_words, counts
+from pipelines.captions.phrases import Proper
+from pipelines.captions.words import tokens
 
 GIVEN = frozenset({"tom", "grace"})
 

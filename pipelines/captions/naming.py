@@ -19,8 +19,8 @@ import unicodedata
 from collections.abc import Set
 from dataclasses import dataclass
 
-from pipelines.phrases import Proper
-from pipelines.words import CURLY_APOSTROPHE, WORD, word_set
+from pipelines.captions.phrases import Proper
+from pipelines.captions.words import CURLY_APOSTROPHE, WORD, word_set
 
 HONORIFICS = word_set("mr mrs ms miss mx dr prof professor sir dame madam madame mister")
 TITLES = word_set(

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from m4.catalogue import Catalogue, load_catalogue
 from m4.errors import InputError
-from pipelines.captions import CaptionAnnotator
-from pipelines.marks import Batch, Marks
+from pipelines.annotators.marks import Batch, Marks
+from pipelines.captions.annotator import CaptionAnnotator
 from pipelines.shards import Sample, SampleSpan
 
-SYNTHETIC = Path(__file__).resolve().parents[2] / "synthetic" / "catalogue.yaml"
+SYNTHETIC = Path(__file__).resolve().parents[3] / "synthetic" / "catalogue.yaml"
 CATALOGUE = Catalogue.model_validate(
     {
         "name": "words",
@@ -308,7 +308,7 @@ def test_a_batch_is_its_captions_one_by_one(captions: list[str]) -> None:
 def test_pieces_change_nothing(captions: list[str], piece: int) -> None:
     whole = ANNOTATOR.annotate(batch_of(captions))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.words.PIECE", piece)
+        patch.setattr("pipelines.captions.words.PIECE", piece)
         assert_same(ANNOTATOR.annotate(batch_of(captions)), whole)
 
 

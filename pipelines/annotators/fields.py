@@ -9,8 +9,8 @@ import numpy as np
 
 from m4.catalogue import Catalogue, FieldRule
 from m4.errors import UnusableSample
-from pipelines.joined import JoinedTable
-from pipelines.marks import Batch, Marks, share_out, unmarked
+from pipelines.annotators.joined import JoinedTable
+from pipelines.annotators.marks import Batch, Marks, share_out, unmarked
 
 Record = Mapping[str, Any]
 

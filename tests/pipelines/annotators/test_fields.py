@@ -11,9 +11,9 @@ import pytest
 
 from m4.catalogue import Catalogue
 from m4.errors import InputError
-from pipelines.fields import FieldAnnotator, Rules, TableAnnotator
-from pipelines.joined import JoinedTable
-from pipelines.marks import Batch, Marks
+from pipelines.annotators.fields import FieldAnnotator, Rules, TableAnnotator
+from pipelines.annotators.joined import JoinedTable
+from pipelines.annotators.marks import Batch, Marks
 from pipelines.shards import Sample, SampleSpan
 
 WOMAN, MAN, CHILD = range(3)  # columns of the catalogue of conftest.py

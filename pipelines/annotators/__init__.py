@@ -1,0 +1,1 @@
+"""Who marks samples: by captions, json fields, tables, embeddings, pictures; and what they say."""

@@ -1,0 +1,1 @@
+"""What captions name: words, phrases in every form, languages; the annotator that reads them."""
