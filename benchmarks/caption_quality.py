@@ -3,12 +3,12 @@
 COCO. Five people described each picture, none knowing of the others. For each caption the truth is
 what the *other four* say, read by a short word list that is none of ours: the picture shows a woman
 where at least three of them use a word that the list pairs with women and none one that it pairs
-with men; likewise a man; and nobody's gender where none uses a word of either. Where the other four
-do not agree like that, the caption is left out. So a caption does not vote on itself, and what our
-lexicon gets wrong, such as a word it does not know, shows.
+with men; likewise a man. Captions on which the other four do not agree like that are left out of
+precision and recall. Where none of the four uses a word of either, a mark is no error by itself:
+who names a gender where others say "a person" is mostly right. It is counted apart.
 
 Named pictures (emoji). The json of each says the perceived gender, the skin tone and the role that
-were drawn; the caption is the picture's name.
+were drawn; the caption is the picture's name. Roles are scored where the json says one.
 """
 
 import gzip
@@ -133,7 +133,7 @@ def coco_tables(settings: Settings, catalogue: Catalogue) -> tuple[list[Table], 
         captions += each
         truth += consensus(each, men, women)
     marks = read(captions, catalogue)
-    agreed = np.array([each is not None for each in truth])
+    agreed = np.array([each in ("woman", "man") for each in truth])
     said = {name: marks.values[:, k] > 0.5 for k, name in enumerate(catalogue.value_names)}
     scores = [
         Score.of(
@@ -144,26 +144,19 @@ def coco_tables(settings: Settings, catalogue: Catalogue) -> tuple[list[Table], 
         for value in ("woman", "man")
     ]
     nobody = np.array([each == "nobody" for each in truth])
-    named = ~np.isnan(marks.values[:, :2]).all(axis=1)
+    first = catalogue.value_names.index("gender.woman")
+    named = ~np.isnan(marks.values[:, first])
     wrong = int((named & nobody).sum())
     text = (
-        f"COCO: {len(captions):,} captions, {int(agreed.sum()):,} with a consensus of the other "
-        f"four. Of {int(nobody.sum()):,} captions of pictures on which the others name no gender, "
-        f"{wrong:,} ({wrong / max(int(nobody.sum()), 1):.1%}) are marked with one."
+        f"COCO: {len(captions):,} captions; for {int(agreed.sum()):,} the other four agree on a "
+        f"woman or a man. Of {int(nobody.sum()):,} on which the others name no gender, {wrong:,} "
+        f"({wrong / max(int(nobody.sum()), 1):.1%}) are marked with one."
     )
-    return [table(text, scores)], {"split": int((~agreed).sum()), "all": len(captions)}
+    left = len(captions) - int(agreed.sum()) - int(nobody.sum())
+    return [table(text, scores)], {"split": left, "all": len(captions)}
 
 
 # Named pictures
-
-
-TONES = {
-    "light": "lighter",
-    "medium-light": "lighter",
-    "medium": "medium",
-    "medium-dark": "medium",
-    "dark": "darker",
-}
 
 
 def emoji_tables(settings: Settings, catalogue: Catalogue) -> list[Table]:
@@ -180,11 +173,27 @@ def emoji_tables(settings: Settings, catalogue: Catalogue) -> list[Table]:
         true = np.array([fact["gender"] == drawn for fact in facts])
         column = catalogue.value_names.index(f"gender.{value}")
         scores.append(Score.of(f"gender.{value}", marks.values[:, column] > 0.5, true))
-    person = np.array([bool(fact["person"]) for fact in facts])
-    scores.append(Score.of("person", marks.person > 0.5, person))
+    scores += _tones(marks, facts, catalogue)
     scores += _roles(marks, facts, catalogue)
     text = f"{len(samples):,} pictures with names; the truth is what was drawn."
     return [table(text, scores)]
+
+
+TONES = {
+    "light": ("light", "medium-light"),
+    "medium": ("medium",),
+    "dark": ("medium-dark", "dark"),
+}
+
+
+def _tones(
+    marks: Marks, facts: Sequence[Mapping[str, object]], catalogue: Catalogue
+) -> Iterator[Score]:
+    """Scores of skin tones; pictures of two people with different ones have neither."""
+    for value, drawn in TONES.items():
+        column = catalogue.value_names.index(f"skin tone.{value}")
+        true = np.array([fact["skin_tone"] in drawn for fact in facts])
+        yield Score.of(f"skin tone.{value}", marks.values[:, column] > 0.5, true)
 
 
 def _roles(
@@ -197,7 +206,7 @@ def _roles(
         if true.any():
             said = np.zeros(len(roles), dtype=bool)
             said[marks.label_rows[marks.label_ids == r]] = True
-            yield Score.of(label, said, true)
+            yield Score.of(label, said & (roles != "None"), true)
 
 
 def read(captions: Sequence[str], catalogue: Catalogue) -> Marks:

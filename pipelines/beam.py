@@ -40,7 +40,7 @@ class BeamSettings(Model):
     runner: str = Field(default="FnApiRunner", description="Beam runner")
     processes: int = Field(default=1, ge=1, description="worker processes of the FnApiRunner")
     options: tuple[str, ...] = Field(
-        default=(), description="further Beam options, --name=value, passed through as they are"
+        default=(), description="further Beam options, name=value, passed through as they are"
     )
 
     def flags(self) -> list[str]:
@@ -50,9 +50,10 @@ class BeamSettings(Model):
         for refused, reason in REFUSED.items():
             if short == refused.lower().removesuffix("runner"):
                 raise InputError(f"runner {self.runner} is refused: {reason}")
-        if any(option.partition("=")[0] == "--runner" for option in self.options):
+        options = [f"--{option.removeprefix('--')}" for option in self.options]
+        if any(option.partition("=")[0] == "--runner" for option in options):
             raise InputError("--runner is among the further Beam options; set `runner` instead")
-        flags = [f"--runner={self.runner}", *self.options]
+        flags = [f"--runner={self.runner}", *options]
         if self.processes > 1:
             if self.runner != "FnApiRunner":
                 raise InputError(

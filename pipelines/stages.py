@@ -21,7 +21,7 @@ from m4.solving import Solution
 from m4.solving import solve as solve_patterns
 from pipelines import storage
 from pipelines.annotation import ANNOTATIONS, EVIDENCE, AnnotationJob
-from pipelines.annotators.making import Models, make_annotators, settings_digest
+from pipelines.annotators.making import check_annotators, settings_digest
 from pipelines.beam import Progress, run, watch
 from pipelines.counting import read_patterns
 from pipelines.evidence import add_up, read_evidence, write_evidence
@@ -56,7 +56,7 @@ def annotate(settings: AnnotateSettings, *, progress: Progress | None = None) ->
     Raises `InputError` for unusable settings, and where more than `max_failures` was set aside.
     """
     catalogue = load_catalogue(settings.catalogue)
-    make_annotators(settings, catalogue, Models())  # complain before any work is done
+    check_annotators(settings, catalogue)  # complain before any work is done
     shards = find_shards(settings.shards)
     digest = settings_digest(settings, catalogue)
     job = AnnotationJob(settings.run, catalogue, settings.fusion, digest)

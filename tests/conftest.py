@@ -52,3 +52,12 @@ def tiny_architecture(tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "tiny-test.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder)
     return "tiny-test"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real data beside the repository; skips the test where it is absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder.name} of a folder `shared` beside the repository")
+    return folder

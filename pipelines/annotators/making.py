@@ -11,6 +11,7 @@ from pipelines import storage
 from pipelines.annotators.fields import FieldAnnotator, TableAnnotator
 from pipelines.annotators.joined import JoinedTable
 from pipelines.annotators.marks import Annotator
+from pipelines.captions.annotator import CaptionAnnotator, check_languages
 from pipelines.record import digest_of
 from vision.onnx_declaration import declared_model
 
@@ -38,10 +39,29 @@ def make_annotators(
 ) -> list[Annotator]:
     """The annotators that settings name, in their order.
 
-    Raises `InputError` where one could never say anything with this catalogue, or what it needs
-    cannot be used.
+    Raises `InputError` as `check_annotators` does.
     """
-    makers: dict[str, Callable[[], Iterator[Annotator]]] = {
+    makers = _makers(settings, catalogue, models)
+    return [annotator for name in settings.annotators for annotator in makers[name]()]
+
+
+def check_annotators(settings: "AnnotateSettings", catalogue: Catalogue) -> None:
+    """Raise `InputError` where one could say nothing with this catalogue, or lacks what it needs.
+
+    Annotators are made for that, but for the one of captions: its lexicon takes seconds to make.
+    """
+    makers = _makers(settings, catalogue, Models())
+    for name in settings.annotators:
+        if name == "captions":
+            _check_captions(settings, catalogue)
+        else:
+            list(makers[name]())
+
+
+def _makers(
+    settings: "AnnotateSettings", catalogue: Catalogue, models: Models
+) -> dict[str, Callable[[], Iterator[Annotator]]]:
+    return {
         "captions": lambda: _captions(settings, catalogue, models),
         "fields": lambda: _fields(catalogue),
         "tables": lambda: _tables(settings, catalogue),
@@ -49,7 +69,6 @@ def make_annotators(
         "pixels": lambda: _pixels(settings, catalogue, models),
         "onnx": lambda: _onnx(settings, catalogue, models),
     }
-    return [annotator for name in settings.annotators for annotator in makers[name]()]
 
 
 def _require(name: str, key: str, catalogue: Catalogue, has: Callable[[Mark], object]) -> None:
@@ -60,12 +79,15 @@ def _require(name: str, key: str, catalogue: Catalogue, has: Callable[[Mark], ob
         )
 
 
+def _check_captions(settings: "AnnotateSettings", catalogue: Catalogue) -> None:
+    _require("captions", "terms", catalogue, lambda mark: mark.terms or mark.translations)
+    check_languages(catalogue, settings.languages)
+
+
 def _captions(
     settings: "AnnotateSettings", catalogue: Catalogue, models: Models
 ) -> Iterator[Annotator]:
-    from pipelines.captions.annotator import CaptionAnnotator
-
-    _require("captions", "terms", catalogue, lambda mark: mark.terms or mark.translations)
+    _check_captions(settings, catalogue)
 
     def load() -> CaptionAnnotator:  # holds lexicons and nothing of a shard
         return CaptionAnnotator(catalogue, languages=settings.languages, names=settings.names)

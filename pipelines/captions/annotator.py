@@ -14,6 +14,20 @@ from pipelines.captions.phrases import ENGLISH
 from pipelines.captions.words import in_pieces
 
 
+def check_languages(catalogue: Catalogue, languages: Sequence[str]) -> None:
+    """Raise `InputError` where a catalogue has no terms in one of the languages."""
+    for language in languages:
+        for _, mark in catalogue.each_mark():
+            if mark.terms if language == ENGLISH else language in mark.translations:
+                break
+        else:
+            raise InputError(
+                f"annotator 'captions' has nothing to look for in language {language!r}: "
+                f"catalogue {catalogue.name!r} has no "
+                + ("`terms`" if language == ENGLISH else "terms in it; include a translation")
+            )
+
+
 class CaptionAnnotator:
     """Marks the sensitive values, the person and the labels that a caption names.
 
@@ -38,18 +52,13 @@ class CaptionAnnotator:
     def __init__(
         self, catalogue: Catalogue, *, languages: Sequence[str] = (ENGLISH,), names: bool = False
     ):
+        check_languages(catalogue, languages or (ENGLISH,))
         self._catalogue = catalogue
         self._identifies = bool(languages)
         self._assumed = ENGLISH if ENGLISH in languages else None
         self._lexicons: dict[str, Lexicon] = {}
         for language in languages or (ENGLISH,):
             lexicon = Lexicon(catalogue, language=language, names=names)
-            if not lexicon.phrases:
-                raise InputError(
-                    f"annotator 'captions' has nothing to look for in language {language!r}: "
-                    f"catalogue {catalogue.name!r} has no "
-                    + ("`terms`" if language == ENGLISH else "terms in it; include a translation")
-                )
             self._lexicons[language] = lexicon
 
     def begin(self, stem: str) -> None:

@@ -233,12 +233,3 @@ class ShelfFileSystem(LocalFileSystem):
 def shelf() -> Callable[[Path], str]:
     """The address of a local path on the remote storage."""
     return lambda path: f"shelf://{path}"
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The real data beside the repository; skips the test where it is absent."""
-    folder = Path(__file__).resolve().parents[3] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no real data: {folder.name} of a folder `shared` beside the repository")
-    return folder

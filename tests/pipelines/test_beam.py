@@ -44,7 +44,15 @@ def test_a_refused_runner_is_told_why(runner: str, reason: str) -> None:
     assert f"runner {runner} is refused" in str(error.value)
 
 
-@pytest.mark.parametrize("options", [("--runner=DaskRunner",), ("--runner", "DirectRunner")])
+def test_options_need_no_dashes() -> None:
+    """A command line takes what begins with dashes for options of its own."""
+    settings = BeamSettings(runner="FlinkRunner", options=("flink_master=host:8081", "streaming"))
+    assert settings.flags() == ["--runner=FlinkRunner", "--flink_master=host:8081", "--streaming"]
+
+
+@pytest.mark.parametrize(
+    "options", [("--runner=DaskRunner",), ("--runner", "DirectRunner"), ("runner=DaskRunner",)]
+)
 def test_a_runner_among_the_options_is_refused(options: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="set `runner` instead"):
         BeamSettings(options=options).flags()
@@ -60,10 +68,11 @@ def test_no_processes_are_refused() -> None:
         BeamSettings(processes=0)
 
 
-@pytest.mark.parametrize("option", ["--flink_mater=host", "--temp_locatio=x", "stray"])
+@pytest.mark.parametrize("option", ["flink_mater=host", "--temp_locatio=x", "stray"])
 def test_an_option_that_beam_does_not_know_is_an_error(option: str) -> None:
     settings = BeamSettings(options=("--flink_master=host:8081", option))
-    with pytest.raises(InputError, match=f"Beam knows no option {option}; correct or remove it"):
+    told = f"Beam knows no option --{option.removeprefix('--')}; correct or remove it"
+    with pytest.raises(InputError, match=told):
         run(beam.Create([1]), settings)
 
 

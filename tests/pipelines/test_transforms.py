@@ -59,6 +59,35 @@ def test_annotate_shards_writes_tables_and_passes_nothing_on(
         assert json.loads((out / f"{shard.stem}.json").read_text())["settings"] == "mine"
 
 
+def test_counters_say_what_went_on(
+    tmp_path: Path,
+    catalogue: Catalogue,
+    people: Callable[[int], list[Any]],
+    write_shards: Callable[..., list[ShardRef]],
+) -> None:
+    shards = write_shards(tmp_path / "shards", people(30), 3)
+    (tmp_path / "shards" / "00003.tar").write_bytes(b"no tar at all" * 100)
+    found = find_shards(str(tmp_path / "shards"))
+    settings = AnnotateSettings(shards=("",), catalogue="", run=str(tmp_path / "run"))
+    job = AnnotationJob(settings.run, catalogue, "first", "")
+    pipeline = beam.Pipeline(runner="FnApiRunner", options=PipelineOptions([]))
+    _ = pipeline | AnnotateShards(tuple(found), job, settings)
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters = {
+        each.key.metric.name: each.committed
+        for each in result.metrics().query()["counters"]
+        if each.key.metric.namespace == "annotate"
+    }
+    assert counters == {
+        "shards": 4,
+        "damaged shards": 1,
+        "bytes": sum(shard.size for shard in shards) + 1300,
+        "samples": 30,
+        "samples set aside": 1,
+    }
+
+
 def test_the_largest_shards_come_first(
     tmp_path: Path,
     catalogue: Catalogue,
