@@ -24,7 +24,7 @@ TEMPLATES = ("{}", "a picture of {}", "a photo of {}")
 class FitHeadSettings(Model):
     """Settings of the command that fits a head."""
 
-    catalogue: str = Field(description="YAML file that says what to look for")
+    catalogue: str = Field(description="YAML file that says what to look for, or builtin:people")
     attribute: str = Field(description="one of its sensitive attributes, or person")
     embeddings: str = Field(description=".npz, .npy or .parquet file, or a folder of them")
     embedding_key: str | None = Field(

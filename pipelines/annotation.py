@@ -54,33 +54,19 @@ class AnnotationJob:
 def annotate_shard(shard: ShardRef, job: AnnotationJob, annotators: Sequence[Annotator]) -> Commit:
     """Annotate one shard; write its failures, its evidence, its table, and last its marker.
 
-    A sample that cannot be used is set aside with its reason. A shard for which an annotator has
-    not what it needs is set aside whole.
+    A sample that cannot be used is set aside with its reason. A shard is set aside whole where an
+    annotator has not what it needs, or where the storage fails while the shard is read.
     """
-    failures: list[Failure] = []
-    parts: list[pa.Table] = []
-    evidence = Evidence()
-    names = [annotator.name for annotator in annotators]
     try:
         for annotator in annotators:
             annotator.begin(shard.stem)
-    except InputError as error:
-        failures.append(Failure(shard.name, None, str(error), rest=True))
-    else:
-        for batch, lost in ahead(batches(shard, max(each.size for each in annotators))):
-            failures += lost
-            if not batch.samples:
-                continue
-            said = [annotator.annotate(batch) for annotator in annotators]
-            fused = fuse(said, job.catalogue, job.fusion)
-            evidence = evidence + evidence_of(fused, said, names, job.catalogue)
-            parts.append(_table(batch, fused, names, job.catalogue))
-            failures += (
-                Failure(shard.name, batch.samples[row].key, reason)
-                for row, reason in sorted(fused.unusable.items())
-            )
-    schema = annotation_schema(job.catalogue)
-    table = pa.concat_tables(parts) if parts else schema.empty_table()
+        table, failures, evidence = _annotated(shard, job, annotators)
+    except (InputError, OSError) as error:
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = f"unreadable shard: {error.strerror or error}"
+        failures = [Failure(shard.name, None, reason, rest=True)]
+        table, evidence = annotation_schema(job.catalogue).empty_table(), Evidence()
     reasons = Counter(failure.reason for failure in failures)
     examples = {each.reason: each.key or shard.name for each in reversed(failures)}
     commit = Commit(
@@ -100,6 +86,29 @@ def annotate_shard(shard: ShardRef, job: AnnotationJob, annotators: Sequence[Ann
     write_evidence(job.folder(EVIDENCE), shard.stem, evidence)
     write_table(job.folder(ANNOTATIONS), shard.stem, table, commit)
     return commit
+
+
+def _annotated(
+    shard: ShardRef, job: AnnotationJob, annotators: Sequence[Annotator]
+) -> tuple[pa.Table, list[Failure], Evidence]:
+    """The annotations of a shard, what was set aside, and the evidence of the rest."""
+    failures: list[Failure] = []
+    parts = [annotation_schema(job.catalogue).empty_table()]
+    evidence = Evidence()
+    names = [annotator.name for annotator in annotators]
+    for batch, lost in ahead(batches(shard, max(each.size for each in annotators))):
+        failures += lost
+        if not batch.samples:
+            continue
+        said = [annotator.annotate(batch) for annotator in annotators]
+        fused = fuse(said, job.catalogue, job.fusion)
+        evidence = evidence + evidence_of(fused, said, names, job.catalogue)
+        parts.append(_table(batch, fused, names, job.catalogue))
+        failures += (
+            Failure(shard.name, batch.samples[row].key, reason)
+            for row, reason in sorted(fused.unusable.items())
+        )
+    return pa.concat_tables(parts), failures, evidence
 
 
 def _table(batch: Batch, fused: Fused, names: Sequence[str], catalogue: Catalogue) -> pa.Table:

@@ -43,7 +43,7 @@ class AnnotateSettings(Model):
     """Settings of the stage that annotates shards."""
 
     shards: tuple[str, ...] = Field(description="tars, directories, globs, {000..099}, a::b")
-    catalogue: str = Field(description="YAML file that says what to look for")
+    catalogue: str = Field(description="YAML file that says what to look for, or builtin:people")
     run: str = Field(description="run directory; annotations/ is written in it")
     annotators: tuple[AnnotatorName, ...] = Field(
         default=("captions",), min_length=1, description="who marks, in the order of their weight"

@@ -1,5 +1,6 @@
 """Annotating whole shards: tables, markers, failures, determinism, resuming."""
 
+import errno
 import json
 import os
 import signal
@@ -25,6 +26,8 @@ from pipelines.settings import AnnotateSettings, AnnotatorName
 from pipelines.shards import Sample, ShardRef, find_shards, read_samples
 from pipelines.stages import annotate
 from pipelines.tables import FAILURE_SCHEMA, Commit, annotation_schema, read_commit
+from pipelines.tars import Member as TarMember
+from pipelines.tars import TarReader
 
 Member = tuple[str, bytes]
 MakeTar = Callable[..., bytes]
@@ -212,6 +215,31 @@ def test_what_was_set_aside_before_is_forgotten_once_it_is_mended(
     assert dead.exists()
     annotate_one(write(tmp_path / "00000.tar", tar_bytes([*pair("a"), *pair("b")])), "fields")
     assert not dead.exists()
+
+
+def test_a_storage_that_fails_amid_a_shard_sets_it_aside_whole(
+    tmp_path: Path,
+    tar_bytes: MakeTar,
+    pair: MakePair,
+    write: Write,
+    annotate_one: Callable[..., Commit],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shard = write(tmp_path / "00000.tar", tar_bytes([*pair("a"), *pair("b"), *pair("c")]))
+    read, calls = TarReader.read, []
+
+    def failing(tar: TarReader, member: TarMember) -> bytes:
+        calls.append(member)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(tar, member)
+
+    monkeypatch.setattr(TarReader, "read", failing)
+    commit = annotate_one(shard, "fields")
+    assert (commit.rows, commit.damaged) == (0, True)
+    assert commit.failures == {"unreadable shard: Input/output error": 1}
+    monkeypatch.undo()
+    assert annotate_one(shard, "fields").rows == 3
 
 
 # The stage
