@@ -75,10 +75,10 @@ def identify(captions: Sequence[str] | Words, *, assumed: str | None = None) -> 
         is not sure of, such as "nurse" or "red chair"; None leaves them untold
 
     A caption is English without the model where it has an unmistakably English word, weighs four
-    or more by its words (two for such a word, one for a word that English shares, as "a" or "in")
-    and has none that is frequent elsewhere. The model's answer counts from a score of 0.5; where it
-    is less sure, one unmistakably English word and none that is frequent elsewhere settle it. A
-    language without a code of two letters is untold.
+    or more by its words (two for such a word, one for a word that English shares, as "a" or "in";
+    of up to three words, two do) and has none that is frequent elsewhere. The model's answer counts
+    from a score of 0.5; where it is less sure, one unmistakably English word and none that is
+    frequent elsewhere settle it. A language without a code of two letters is untold.
     """
     if not isinstance(captions, Words):
         pieces = (identify(words, assumed=assumed) for _, words in in_pieces(captions))
@@ -122,7 +122,9 @@ def _weigh(words: Words) -> _Weighed:
 
     own = number(_ENGLISH)
     rather = (own > 0) & (number(_FOREIGN) == 0) & words.ascii
-    return _Weighed(rather & (2 * own + number(_SHARED) >= 4), rather, lines - first)
+    length = lines - first
+    enough = (2 * own + number(_SHARED) >= 4) | (length <= SHORT)
+    return _Weighed(rather & enough, rather, length)
 
 
 @cache

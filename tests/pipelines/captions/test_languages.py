@@ -248,6 +248,11 @@ def test_short_captions_of_other_languages(caption: str, wanted: str | None) -> 
     assert found == [wanted] if wanted is not None else found[0] != "en"
 
 
+def test_one_english_word_is_enough_for_a_short_caption() -> None:
+    """The model takes the first for French and the second for Dutch."""
+    assert identify(["the chef", "image of door"]) == ["en", "en"]
+
+
 def test_nothing_is_assumed_unless_asked_for() -> None:
     assert identify(["Chef", "art"]) == [None, None]
     assert identify(["Chef"], assumed="sv") == ["sv"]
