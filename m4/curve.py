@@ -316,8 +316,7 @@ def cost_curve(
     if tolerances is not None:
         if factors is not None:
             raise InputError("factors and tolerances exclude each other; leave one out")
-        given = {name: getattr(problem, name) for name in Problem.model_fields}
-        problem = Problem(**{**given, "eps_r": 1.0, "eps_d": 1.0, "eps_x": 1.0})
+        problem = problem.model_copy(update={"eps_r": 1.0, "eps_d": 1.0, "eps_x": 1.0})
         factors = tolerances
     return CurveSolver(problem, patterns).curve(
         FACTORS if factors is None else factors,

@@ -29,9 +29,10 @@ class Setting(Model):
 
     def of(self, problem: Problem) -> Problem:
         """The problem at this setting; its tolerances are those of `problem` times the factor."""
-        given = {name: getattr(problem, name) for name in Problem.model_fields}
-        widths = {name: self.factor * given[name] for name in ("eps_r", "eps_d", "eps_x")}
-        return Problem(**{**given, **widths, "eta": self.eta, "cap": self.cap})
+        widths = {
+            name: self.factor * getattr(problem, name) for name in ("eps_r", "eps_d", "eps_x")
+        }
+        return problem.model_copy(update={**widths, "eta": self.eta, "cap": self.cap})
 
 
 class Outcome(Model):

@@ -43,30 +43,25 @@ class TableDual(Dual):
     def buckets(self) -> Buckets:
         return self._buckets
 
+    def _run(self, kernel: Any, chunk: tuple[int, int], *rest: Any) -> None:
+        """A kernel on the rows of a chunk; `rest` is what only this one takes."""
+        each = self._buckets
+        kernel(
+            *chunk,
+            *(each.group, each.length, each.rows, each.entries, each.labels, each.strengths),
+            *(each.counts, self._preferred, self._alike),
+            *rest,
+        )
+
     def table(self, duals: np.ndarray) -> np.ndarray:
         """T[p, r], (P, 1 + c)."""
         held, known = self.problem.layout.factors(duals)
         return np.ascontiguousarray(self._held @ held - self._known @ known)
 
     def _each_chunk(self, kernel: Any, *extra: Any, outputs: Any) -> list[Any]:
-        buckets = self._buckets
-
         def work(chunk: tuple[int, int]) -> Any:
             into = outputs()
-            kernel(
-                *chunk,
-                buckets.group,
-                buckets.length,
-                buckets.rows,
-                buckets.entries,
-                buckets.labels,
-                buckets.strengths,
-                buckets.counts,
-                self._preferred,
-                self._alike,
-                *extra,
-                *into,
-            )
+            self._run(kernel, chunk, *extra, *into)
             return into
 
         if len(self._chunks) == 1 or self._threads == 1:
@@ -134,7 +129,9 @@ class TableDual(Dual):
         shape = (len(self._held), len(columns), len(columns))
         gathered = np.zeros(shape)
         table = self.table(duals)
-        self._each_chunk_into(gathered, table, rate_dual, place)
+        # Into one array, not one for each thread: it may be large.
+        everything = (0, len(self._buckets.group))
+        self._run(kernels.cooccurrence, everything, table, rate_dual, self.cap, place, gathered)
         feature, goal = layout.feature[chosen], layout.goal[chosen]
         column = np.append(place[layout.column[chosen]], 0)
         aside = layout.mass_column[chosen] != layout.column[chosen]
@@ -153,27 +150,3 @@ class TableDual(Dual):
                 cross = (main * alone)[:, None] * rest[None, :]
                 result += cross + cross.T + both[0, 0] * rest[:, None] * rest[None, :]
         return result / self._examples
-
-    def _each_chunk_into(
-        self, gathered: np.ndarray, table: np.ndarray, rate_dual: float, place: np.ndarray
-    ) -> None:
-        """Co-occurrences into one array, one chunk after the other: it may be large."""
-        buckets = self._buckets
-        kernels.cooccurrence(
-            0,
-            len(buckets.group),
-            buckets.group,
-            buckets.length,
-            buckets.rows,
-            buckets.entries,
-            buckets.labels,
-            buckets.strengths,
-            buckets.counts,
-            self._preferred,
-            self._alike,
-            table,
-            rate_dual,
-            self.cap,
-            place,
-            gathered,
-        )

@@ -10,8 +10,8 @@ from pydantic import Field
 from m4.catalogue import Catalogue, Model
 from m4.errors import InputError
 from pipelines import storage
-from pipelines.annotators.marks import Marks
-from pipelines.fusion import Fused, attribute_columns
+from pipelines.annotators.marks import Marks, attribute_columns
+from pipelines.fusion import Fused
 
 Counts = Mapping[str, int]
 UNKNOWN = "not known"

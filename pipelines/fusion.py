@@ -10,14 +10,14 @@ The presence of a person is fused alike. Where its probability is then below 1/2
 apply: they are not known, whoever knew them. Labels are joined: one that any annotator found holds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from m4.catalogue import Catalogue
-from pipelines.annotators.marks import Marks
+from pipelines.annotators.marks import Marks, attribute_columns
 
 FusionRule = Literal["first", "agree"]
 
@@ -49,14 +49,6 @@ class Fused:
 
     def __len__(self) -> int:
         return len(self.values)
-
-
-def attribute_columns(catalogue: Catalogue) -> Iterator[tuple[str, slice]]:
-    """Yield each attribute's name and its columns."""
-    first = 0
-    for name, attribute in catalogue.sensitive.items():
-        yield name, slice(first, first + len(attribute.values))
-        first += len(attribute.values)
 
 
 def fuse(said: Sequence[Marks], catalogue: Catalogue, rule: FusionRule) -> Fused:

@@ -37,8 +37,6 @@ def sum_over_shards(
 
     The sums are the same for any order of the shards and any number of workers.
     """
-    from apache_beam.io.filesystems import FileSystems
-
     from pipelines.transforms import AddUpShards
 
     output = storage.join(folder, f"sums.{uuid.uuid4().hex}.partial")
@@ -46,8 +44,27 @@ def sum_over_shards(
         run(AddUpShards(stems, measure, output), settings)
         return ExactSums.read(output).numbers()
     finally:
-        if storage.exists(output):
-            FileSystems.delete([output])
+        storage.remove(output)
+
+
+def measure_weights(
+    problem: Problem,
+    duals: np.ndarray,
+    rate_dual: float,
+    catalogue: Catalogue,
+    annotations: str,
+    stems: tuple[str, ...],
+    folder: str,
+    settings: BeamSettings,
+) -> Measured:
+    """What all annotations come to as they are, and under the weights of multipliers: one pass."""
+    sums = sum_over_shards(
+        lambda stem: shard_sums(annotations, stem, catalogue, problem, duals, rate_dual),
+        stems,
+        folder,
+        settings,
+    )
+    return Measured.of(sums, problem)
 
 
 def shard_look(
@@ -159,18 +176,13 @@ def solve_by_passes(
             f"the relative gap is {point.relative_gap:.1e} after {full.passes} passes, and has to "
             f"be {REQUIRED_ACCURACY:g}; allow more passes or a larger sample (now {sample:,})"
         )
-    duals, rate_dual = point.duals, point.rate_dual
-    sums = sum_over_shards(
-        lambda stem: shard_sums(annotations, stem, catalogue, problem, duals, rate_dual),
-        stems,
-        folder,
-        settings,
+    measured = measure_weights(
+        problem, point.duals, point.rate_dual, catalogue, annotations, stems, folder, settings
     )
-    measured = Measured.of(sums, problem)
     policy = make_policy(
         problem,
-        duals,
-        rate_dual,
+        point.duals,
+        point.rate_dual,
         measured.plain,
         measured.weighted,
         method="passes",
@@ -194,8 +206,6 @@ def draw_sample(
 
     The same examples are drawn for any division into shards. Raises `InputError` where none is.
     """
-    from apache_beam.io.filesystems import FileSystems
-
     from pipelines.transforms import CountPatterns
 
     rows = sum(commit.rows for _, commit in committed(annotations))
@@ -205,5 +215,4 @@ def draw_sample(
         run(CountPatterns(stems, annotations, None, catalogue, output, 16, share), settings)
         return read_patterns(output, catalogue)
     finally:
-        if storage.exists(output):
-            FileSystems.delete([output])
+        storage.remove(output)

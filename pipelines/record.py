@@ -49,6 +49,11 @@ def shard_inputs(shards: Sequence[ShardRef]) -> str:
     return digest_of(*(f"{shard.path} {shard.size} {shard.modified}" for shard in shards))
 
 
+def table_inputs(tables: Sequence[tuple[str, Commit]]) -> str:
+    """Fingerprint of annotation tables: stems, what they were made with, and rows."""
+    return digest_of(*(f"{stem} {commit.settings} {commit.rows}" for stem, commit in tables))
+
+
 def read_run(run: str) -> dict[str, StageRecord]:
     """The entries of a run directory's run.json, by stage; empty where there is none yet."""
     path = storage.join(run, "run.json")

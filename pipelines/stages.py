@@ -25,8 +25,8 @@ from pipelines.annotators.making import check_annotators, settings_digest
 from pipelines.beam import Progress, run, watch
 from pipelines.counting import read_patterns
 from pipelines.evidence import add_up, read_evidence, write_evidence
-from pipelines.passes import solve_by_passes, sum_over_shards
-from pipelines.record import StageRecord, Tally, digest_of, shard_inputs
+from pipelines.passes import measure_weights, solve_by_passes
+from pipelines.record import StageRecord, Tally, digest_of, shard_inputs, table_inputs
 from pipelines.settings import (
     AnnotateSettings,
     ApplySettings,
@@ -37,7 +37,6 @@ from pipelines.settings import (
 )
 from pipelines.shards import ShardRef, find_shards
 from pipelines.tables import Commit, annotated_tables, check_digest, read_commit
-from pipelines.totals import Measured, shard_sums
 from pipelines.verification import Verification, check_multipliers, verify
 
 
@@ -115,7 +114,7 @@ def count(settings: CountSettings, *, progress: Progress | None = None) -> Stage
     if manifest is not None:
         _check_manifest(manifest, tables)
     name = "count drawn" if settings.drawn else "count"
-    inputs = digest_of(*(f"{stem} {commit.settings} {commit.rows}" for stem, commit in tables))
+    inputs = table_inputs(tables)
     tally = Tally(name, settings.run, settings, inputs)
     stems = tuple(stem for stem, commit in tables if commit.rows)
     if not stems:
@@ -205,7 +204,7 @@ def _solve_from_annotations(
         problem = Setting(factor=factor, eta=problem.eta, cap=problem.cap).of(problem)
     annotations = storage.join(settings.run, "annotations")
     tables = annotated_tables(annotations, catalogue)
-    inputs = digest_of(*(f"{stem} {commit.settings} {commit.rows}" for stem, commit in tables))
+    inputs = table_inputs(tables)
     tally = Tally("solve", settings.run, settings, inputs)
     stems = tuple(stem for stem, commit in tables if commit.rows)
     if not stems:
@@ -297,7 +296,7 @@ def apply(settings: ApplySettings, *, progress: Progress | None = None) -> Stage
     digest = digest_of(
         catalogue.digest, drawn_by, f"{settings.seed} {settings.epoch} {settings.weights}"
     )
-    inputs = digest_of(*(f"{stem} {commit.settings} {commit.rows}" for stem, commit in tables))
+    inputs = table_inputs(tables)
     tally = Tally(f"apply {settings.manifest}", settings.run, settings, inputs)
     thresholds = None
     if policy is not None and settings.design == "calibrated":
@@ -348,14 +347,16 @@ def verify_policy(
     stems = tuple(stem for stem, commit in annotated_tables(annotations, catalogue) if commit.rows)
     if not stems:
         raise InputError(f"{annotations}: no annotated samples to verify a policy with")
-    problem, duals, rate_dual = policy.problem, policy.dual_vector(), policy.rate_dual
-    sums = sum_over_shards(
-        lambda stem: shard_sums(annotations, stem, catalogue, problem, duals, rate_dual),
+    measured = measure_weights(
+        policy.problem,
+        policy.dual_vector(),
+        policy.rate_dual,
+        catalogue,
+        annotations,
         stems,
         settings.run,
         settings.beam,
     )
-    measured = Measured.of(sums, problem)
     if progress is not None:
         progress(len(stems), len(stems))
     return verify(policy, catalogue, measured, len(stems))

@@ -1,7 +1,7 @@
 """What annotators are given, and what they say: a batch of samples, and columns of marks."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -80,6 +80,14 @@ def unmarked(samples: int, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray
     return values, np.full(samples, np.nan, dtype=np.float32)
 
 
+def attribute_columns(catalogue: Catalogue) -> Iterator[tuple[str, slice]]:
+    """Yield each attribute's name and its columns."""
+    first = 0
+    for name, attribute in catalogue.sensitive.items():
+        yield name, slice(first, first + len(attribute.values))
+        first += len(attribute.values)
+
+
 def share_out(values: np.ndarray, held: np.ndarray, catalogue: Catalogue) -> None:
     """Fill in, in place, the probabilities of the attributes of which some value was found.
 
@@ -91,11 +99,8 @@ def share_out(values: np.ndarray, held: np.ndarray, catalogue: Catalogue) -> Non
     Several values of an exclusive attribute get equal parts of the probability. An attribute of
     which no value was found stays as it is.
     """
-    first = 0
-    for attribute in catalogue.sensitive.values():
-        columns = slice(first, first + len(attribute.values))
-        first = columns.stop
+    for name, columns in attribute_columns(catalogue):
         found = held[:, columns].sum(axis=1)
         rows = np.flatnonzero(found)
-        part = found[rows, None] if attribute.exclusive else 1
+        part = found[rows, None] if catalogue.sensitive[name].exclusive else 1
         values[rows, columns] = held[rows, columns] / part

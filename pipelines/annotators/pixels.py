@@ -8,8 +8,7 @@ import numpy as np
 from m4.catalogue import Attribute, Catalogue
 from m4.errors import InputError
 from pipelines.annotators.embeddings import check_heads, marks_of_heads
-from pipelines.annotators.marks import Batch, Marks, unmarked
-from pipelines.fusion import attribute_columns
+from pipelines.annotators.marks import Batch, Marks, attribute_columns, unmarked
 from vision.heads import PERSON, Head, HeadSet
 
 if TYPE_CHECKING:
