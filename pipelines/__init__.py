@@ -31,6 +31,7 @@ _HOMES = {
     "AnnotateShards": "pipelines.transforms",
     "ApplyPolicy": "pipelines.transforms",
     "CountPatterns": "pipelines.transforms",
+    "ForEach": "pipelines.transforms",
     "AddUpShards": "pipelines.transforms",
 }
 __all__ = sorted(_HOMES)

@@ -160,6 +160,20 @@ class ApplyPolicy(beam.PTransform):
 
 
 @dataclass
+class ForEach(beam.PTransform):
+    """Calls `work` with every element: a shard, or whatever else is committed by itself.
+
+    `work` leaves its result in files. Elements are taken in their order, so the largest come first.
+    """
+
+    elements: tuple[Any, ...]
+    work: Callable[[Any], object]
+
+    def expand(self, pipeline: Any) -> beam.PCollection:
+        return pipeline | "Elements" >> beam.Create(self.elements) | "Work" >> beam.Map(self.work)
+
+
+@dataclass
 class AddUpShards(beam.PTransform):
     """Adds up what `measure` gives for each shard, exactly, into a file."""
 
