@@ -108,6 +108,7 @@ def annotations(web: Web, catalogue: Catalogue, first: int, after: int) -> pa.Ta
         pa.ListArray.from_arrays(lists, pa.array(labels.astype(np.int32))),
         pa.ListArray.from_arrays(lists, pa.repeat(SOURCE, len(labels))),
         pa.array(np.ones(rows, dtype=np.float32)),
+        pa.nulls(rows, pa.binary(16)),
     ]
     return pa.Table.from_arrays(columns, schema=annotation_schema(catalogue))
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.markup import escape
 from rich.table import Table
 
 from commands.console import Shown, console
@@ -194,7 +193,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], counts: str = 
     for column in columns:
         table.add_column(column, justify="right" if column == counts else "left")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     return table
 
 
@@ -204,4 +203,4 @@ def _tell(shown: Shown, content: Any, *parts: str | Table) -> None:
         shown.result(content)
         return
     for part in parts:
-        console.print(escape(part) if isinstance(part, str) else part, highlight=False)
+        console.print(part, highlight=False)

@@ -13,8 +13,9 @@ from rich.table import Table
 
 from pipelines.record import StageRecord
 
-console = Console()
-messages = Console(stderr=True)
+# What is printed names files and keys, whose brackets and colons are no markup.
+console = Console(markup=False, emoji=False)
+messages = Console(stderr=True, markup=False, emoji=False)
 
 
 @dataclass(frozen=True)

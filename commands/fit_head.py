@@ -196,7 +196,7 @@ def command(settings: FitHeadSettings, shown: Shown = Shown()) -> None:
     if shown.json:
         return
     for line in warnings:
-        console.print(f"[bold red]{line}[/]", highlight=False)
+        console.print(line, style="bold red", highlight=False)
     for reason, count in head.fit.left_out.items():
         console.print(f"{count:,} labelled samples left out: {reason}", highlight=False)
     console.print(f"head: {settings.path}", soft_wrap=True, highlight=False, markup=False)

@@ -13,16 +13,23 @@ VERBS = {
     "catalogue": "show what a catalogue or a built-in list holds, and check it",
     "embed": "embed the pictures of shards with a model, for fit-head and annotate",
     "fit-head": "fit a calibrated head on embeddings, for annotate",
+    "validate": "find what is wrong with shards, and how to mend it",
     "annotate": "mark who and what is in each image-text pair",
     "evidence": "show what the marks rest on: terms, agreement, what is not known",
     "count": "count the distinct patterns of the annotations",
     "curve": "show what balancing costs over tolerances, rates and caps",
     "solve": "solve for the policy that balances them",
     "verify-policy": "recompute from the annotations what a policy states of itself",
+    "drift": "find out whether a policy still balances newer annotations",
     "apply": "draw a manifest: how often each sample is used",
+    "reshard": "write the drawn samples into new shards, byte for byte",
+    "export": "hand a manifest on: DataComp, open_clip, webdataset, datasets, MosaicML",
+    "import-subset": "make a manifest of the samples that a DataComp subset names",
     "train": "train a CLIP or SigLIP on the shards, as a manifest says",
+    "receipt": "compare what a training run read with what its manifest planned",
     "evaluate": "measure a trained model's bias and quality",
     "report": "write the HTML report of a run directory",
+    "purge": "delete annotations and patterns, keep policy and manifest",
 }
 
 
@@ -60,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return tyro.cli(command, prog=f"m4-balance {verb}", args=rest, config=config) or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)

@@ -26,6 +26,8 @@ _HOMES = {
     "InfeasibleError": "m4.errors",
     "InputError": "m4.errors",
     "largest_rate": "m4.feasibility",
+    "Levels": "m4.levels",
+    "make_levels": "m4.levels",
     "calibrate_cells": "m4.noise",
     "calibrate_from_rates": "m4.noise",
     "bound_true_bias": "m4.noise_bounds",

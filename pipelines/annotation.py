@@ -11,10 +11,11 @@ from m4.catalogue import Catalogue
 from m4.errors import InputError
 from pipelines import storage
 from pipelines.annotators.marks import Annotator, Batch
-from pipelines.batches import batches
+from pipelines.batches import read_parts
 from pipelines.evidence import Evidence, evidence_of, write_evidence
 from pipelines.fusion import Fused, FusionRule, fuse
-from pipelines.shards import Failure, ShardRef
+from pipelines.opt_out import url_key
+from pipelines.shards import Failure, Sample, ShardRef, unreadable_reason
 from pipelines.tables import (
     Commit,
     annotation_schema,
@@ -28,6 +29,7 @@ from vision.ahead import ahead
 ANNOTATIONS = "annotations"
 EVIDENCE = "evidence"
 FAILURES = "failures"
+URL = "url"  # what metadata calls the address of a picture
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,14 @@ def annotate_shard(shard: ShardRef, job: AnnotationJob, annotators: Sequence[Ann
     try:
         for annotator in annotators:
             annotator.begin(shard.stem)
-        table, failures, evidence = _annotated(shard, job, annotators)
+        table, failures, drops, evidence = _annotated(shard, job, annotators)
     except (InputError, OSError) as error:
         reason = str(error)
         if isinstance(error, OSError):
-            reason = f"unreadable shard: {error.strerror or error}"
+            reason = unreadable_reason(error)
         failures = [Failure(shard.name, None, reason, rest=True)]
         table, evidence = annotation_schema(job.catalogue).empty_table(), Evidence()
+        drops = Counter()
     reasons = Counter(failure.reason for failure in failures)
     examples = {each.reason: each.key or shard.name for each in reversed(failures)}
     commit = Commit(
@@ -78,6 +81,8 @@ def annotate_shard(shard: ShardRef, job: AnnotationJob, annotators: Sequence[Ann
         damaged=any(failure.rest for failure in failures),
         failures=dict(sorted(reasons.items())),
         examples=dict(sorted(examples.items())),
+        drops=dict(sorted(drops.items())),
+        counts={"urls": len(table) - table["url_sha256"].null_count},
     )
     if failures:
         write_failures(job.folder(FAILURES), shard.stem, failures)
@@ -90,14 +95,19 @@ def annotate_shard(shard: ShardRef, job: AnnotationJob, annotators: Sequence[Ann
 
 def _annotated(
     shard: ShardRef, job: AnnotationJob, annotators: Sequence[Annotator]
-) -> tuple[pa.Table, list[Failure], Evidence]:
-    """The annotations of a shard, what was set aside, and the evidence of the rest."""
+) -> tuple[pa.Table, list[Failure], Counter[str], Evidence]:
+    """The annotations of a shard, what was set aside or dropped, the evidence of the rest."""
     failures: list[Failure] = []
+    drops: Counter[str] = Counter()
     parts = [annotation_schema(job.catalogue).empty_table()]
     evidence = Evidence()
     names = [annotator.name for annotator in annotators]
-    for batch, lost in ahead(batches(shard, max(each.size for each in annotators))):
-        failures += lost
+    size = max(each.size for each in annotators)
+    fields = [URL, *(name for each in annotators for name in each.fields)]
+    for part in ahead(read_parts(shard, size, fields)):
+        batch = part.batch
+        failures += part.failures
+        drops += part.drops
         if not batch.samples:
             continue
         said = [annotator.annotate(batch) for annotator in annotators]
@@ -108,7 +118,7 @@ def _annotated(
             Failure(shard.name, batch.samples[row].key, reason)
             for row, reason in sorted(fused.unusable.items())
         )
-    return pa.concat_tables(parts), failures, evidence
+    return pa.concat_tables(parts), failures, drops, evidence
 
 
 def _table(batch: Batch, fused: Fused, names: Sequence[str], catalogue: Catalogue) -> pa.Table:
@@ -131,6 +141,7 @@ def _table(batch: Batch, fused: Fused, names: Sequence[str], catalogue: Catalogu
         "labels": pa.ListArray.from_arrays(offsets, pa.array(fused.label_ids, pa.int32())),
         "label_sources": pa.ListArray.from_arrays(offsets, sources(fused.label_sources)),
         "utility": pa.array(np.ones(len(batch)), pa.float32()),
+        "url_sha256": pa.array([_url_key(each) for each in batch.samples], pa.binary(16)),
     }
     columns.update(
         {name: _nullable(fused.values[:, k]) for k, name in enumerate(catalogue.value_names)}
@@ -148,6 +159,17 @@ def _table(batch: Batch, fused: Fused, names: Sequence[str], catalogue: Catalogu
     usable = np.ones(len(batch), dtype=bool)
     usable[list(fused.unusable)] = False
     return table.filter(pa.array(usable))
+
+
+def _url_key(sample: Sample) -> bytes | None:
+    """The key of the URL that a sample's metadata states; None where it is none in UTF-8."""
+    url = sample.metadata.get(URL)
+    if not isinstance(url, str) or not url:
+        return None
+    try:
+        return url_key(url)
+    except UnicodeEncodeError:
+        return None
 
 
 def _nullable(probabilities: np.ndarray) -> pa.Array:

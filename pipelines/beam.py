@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import apache_beam as beam
 
 Progress = Callable[[int, int], None]
+
+ADDED_BY_BEAM = re.compile(r" \[while running '|\n\nDuring handling of ")  # to an error's text
 
 REFUSED = {
     "DaskRunner": "it computes only the last of several outputs and ignores output tags",
@@ -80,10 +83,43 @@ def run(transform: "beam.PTransform", settings: BeamSettings) -> None:
     unknown = _unknown(flags, of_server)
     if unknown:
         raise InputError(f"Beam knows no option {' '.join(unknown)}; correct or remove it")
-    # Beam installs a root handler on import; a library's warnings belong to the caller.
+    quieten_beam()
+    try:
+        with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
+            _ = pipeline | transform
+    except Exception as error:
+        sentence = _said_by_worker(error)
+        if sentence is None:
+            raise
+        raise InputError(sentence) from None
+
+
+def _said_by_worker(error: Exception) -> str | None:
+    """What an `InputError` of a worker says; None where the error is another one.
+
+    Beam adds to its text where it was raised; from another process nothing but text comes back.
+    """
+    name = f"{InputError.__module__}.{InputError.__qualname__}: "
+    _, found, text = f"{name if isinstance(error, InputError) else ''}{error}".partition(name)
+    return ADDED_BY_BEAM.split(text)[0] if found else None
+
+
+def quieten_beam() -> None:
+    """Keep Beam from logging what is no error, and the stacks of errors that a sentence tells.
+
+    Beam installs a root handler on import, in its workers too; a library's warnings belong to the
+    caller.
+    """
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
-        _ = pipeline | transform
+    for name in ("common", "worker.sdk_worker", "portability.local_job_service"):
+        logging.getLogger(f"apache_beam.runners.{name}").addFilter(_is_no_input_error)
+
+
+def _is_no_input_error(record: logging.LogRecord) -> bool:
+    raised = record.exc_info[0] if record.exc_info else None
+    if raised is not None and issubclass(raised, InputError):
+        return False
+    return InputError.__module__ not in record.getMessage()
 
 
 def _unknown(flags: Sequence[str], of_server: Sequence[str] = ()) -> list[str]:

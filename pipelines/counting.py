@@ -20,7 +20,7 @@ from m4.patterns import Patterns
 from m4.sampling import uniform_draws
 from pipelines import storage
 from pipelines.signatures import ragged, signatures
-from pipelines.tables import check_digest, read_table, round_utility, to_patterns
+from pipelines.tables import check_digest, read_table, round_utility, to_patterns, why_missing
 
 SAMPLE_SEED = 0x4D34  # of the hashes that choose a sample; not one that a person would draw with
 GROUP_ROWS = 1 << 18  # rows in a row group of a table of patterns, and in memory when it is written
@@ -76,7 +76,7 @@ def shard_patterns(
             )
         counts = drawn["copies"].to_numpy().astype(np.int64)
     try:
-        rows = _in_one_form(table, counts, catalogue)
+        rows = in_one_form(table, counts, catalogue)
     except InputError as error:
         path = storage.join(annotations, f"{stem}.parquet")
         raise InputError(f"{path}: {error}; run annotate again") from None
@@ -107,7 +107,7 @@ def merge_patterns(tables: Sequence[pa.Table]) -> pa.Table:
     return table.take(first).append_column(pa.field("count", pa.int64(), nullable=False), total)
 
 
-def _in_one_form(table: pa.Table, counts: np.ndarray, catalogue: Catalogue) -> pa.Table:
+def in_one_form(table: pa.Table, counts: np.ndarray, catalogue: Catalogue) -> pa.Table:
     """Annotations as patterns, a row each. Raises `InputError` for what cannot be counted."""
     columns = []
     observed = np.zeros(len(table), dtype=bool)
@@ -174,7 +174,7 @@ def read_patterns(path: str, catalogue: Catalogue) -> Patterns:
     Raises `InputError` where it is missing or was counted with another catalogue.
     """
     if not storage.exists(path):
-        raise InputError(f"{path}: no such table; run count first")
+        raise InputError(f"{path}: no such table; {why_missing(path, 'run count first')}")
     with storage.open_input(path) as stream:
         table: pa.Table = pq.read_table(stream)
     metadata = table.schema.metadata or {}

@@ -9,8 +9,9 @@ from pydantic import Field
 from m4.catalogue import Model
 from m4.errors import InputError
 from pipelines import storage
-from pipelines.batches import batches
+from pipelines.batches import read_parts
 from pipelines.beam import Progress
+from pipelines.metadata_tables import check_pictures
 from pipelines.shards import Failure, ShardRef, find_shards
 from vision.ahead import ahead
 from vision.embedder import Embedder, load_embedder
@@ -51,6 +52,7 @@ def embed(settings: EmbedSettings, *, progress: Progress | None = None) -> Embed
     Raises `InputError` for unusable settings, and where more than `max_failures` could not be read.
     """
     shards = find_shards(settings.shards)
+    check_pictures(shards, "embed")
     embedder = load_embedder(
         settings.model,
         settings.pretrained,
@@ -91,8 +93,9 @@ def _embed_shard(shard: ShardRef, embedder: Embedder, folder: str, failures: lis
         storage.atomic_output(path) as stream,
         pq.ParquetWriter(stream, schema, use_dictionary=False) as writer,
     ):
-        for batch, lost in ahead(batches(shard, embedder.size)):
-            failures += lost
+        for part in ahead(read_parts(shard, embedder.size)):
+            batch = part.batch
+            failures += part.failures
             if not batch.samples:
                 continue
             numbers = pa.array(embedder.embed(batch.pictures).ravel())

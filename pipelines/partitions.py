@@ -4,6 +4,7 @@ A partition is a range of signatures, given by their first bits. So the partitio
 other are in the order of signatures, whatever their number.
 """
 
+import os
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -78,13 +79,15 @@ class Partitions:
 
     def remove(self) -> None:
         """Remove all files of this count but its output."""
-        _remove(f"{self.output}.{self.token}.*.partition")
+        folder, name = os.path.split(self.output)
+        _remove(storage.files(folder, f"{name}.{self.token}.*.partition"))
 
 
 def remove_leftovers(output: str) -> None:
     """Remove what counts of the same output left behind when they were killed."""
-    _remove(f"{output}.*.partition")
-    _remove(f"{output}.*.partial")
+    folder, name = os.path.split(output)
+    for pattern in (f"{name}.*.partition", f"{name}.*.partial"):
+        _remove(storage.files(folder, pattern))
 
 
 def _batches(path: str) -> Iterator[pa.RecordBatch]:
@@ -92,9 +95,8 @@ def _batches(path: str) -> Iterator[pa.RecordBatch]:
         yield from reader
 
 
-def _remove(pattern: str) -> None:
+def _remove(paths: list[str]) -> None:
     from apache_beam.io.filesystems import FileSystems  # over a second to import
 
-    found = storage.match(pattern)
-    if found:
-        FileSystems.delete(found)
+    if paths:
+        FileSystems.delete(paths)

@@ -1,9 +1,9 @@
 """Settings of the stages, one class each; every command-line flag is one of their fields."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from m4.catalogue import Model
 from m4.curve import FACTORS
@@ -13,6 +13,20 @@ from m4.solving import Method
 from pipelines import storage
 from pipelines.beam import BeamSettings
 from pipelines.fusion import FusionRule
+
+RESERVED = {
+    "annotations", "evidence", "failures", "index", "truth", "checkpoints", "gallery", "evaluation",
+}  # fmt: skip
+
+
+def _free_name(name: str) -> str:
+    if name in RESERVED or "/" in name:
+        raise ValueError(f"{name} is not a free name in a run directory; choose another")
+    return name
+
+
+ManifestName = Annotated[str, AfterValidator(_free_name)]
+"""The name of a manifest's folder in a run directory, which holds other folders too."""
 
 AnnotatorName = Literal["captions", "fields", "tables", "embeddings", "pixels", "onnx"]
 
@@ -162,12 +176,25 @@ class ApplySettings(Model):
     policy: str | None = Field(
         default=None, description="policy.json; left out, every sample is used once"
     )
-    manifest: str = Field(default="manifest", description="name of the folder that is written")
+    manifest: ManifestName = Field(
+        default="manifest", description="name of the folder that is written"
+    )
     seed: int = Field(default=0, ge=0, description="another seed draws another sample")
     epoch: int = Field(default=0, ge=0, description="another epoch draws afresh")
     weights: bool = Field(
         default=False,
-        description="write weights too, for redrawing each epoch; weights name patterns",
+        description="write weights too, for redrawing each epoch: in at most 32 levels, as exact "
+        "ones would name patterns; takes patterns.parquet",
+    )
+    opt_out_uids: tuple[str, ...] = Field(
+        default=(),
+        description="files of uids that are never drawn: text, DataComp's .npy, or parquet with a "
+        "column uid",
+    )
+    opt_out_urls: tuple[str, ...] = Field(
+        default=(),
+        description="files of URLs that are never drawn, or of SHA-256 of URLs: text, or parquet "
+        "with a column url or url_sha256",
     )
     design: Literal["poisson", "calibrated"] = Field(
         default="poisson",

@@ -1,28 +1,55 @@
-"""WebDataset shards: finding them, and reading their samples with byte spans. Never written to."""
+"""WebDataset shards: finding them, and reading their samples with byte spans. Never written to.
+
+A shard may also be a table of metadata (`pipelines.metadata_tables`); it is found here.
+"""
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from m4.errors import InputError, UnusableSample
 from pipelines import storage
+from pipelines.groups import Group, judged_groups
 from pipelines.tars import Damage, Member, TarReader
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+TAR, TABLE = ".tar", ".parquet"
 LONGEST_CAPTION = 10_000  # characters
 LARGEST_TEXT = 1_000_000  # bytes of a txt or json member
 BRACE_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 UID = re.compile(r"[0-9a-f]{32}")
+DECODER = json.JSONDecoder()
+
+UNREADABLE = "unreadable shard"
+EMPTY_SHARD = "empty shard"
 REPEATED = "repeated or interleaved key"
+KEY_NOT_UTF8 = "key is not UTF-8"
+NEXT_TO_DAMAGE = "next to a damaged stretch"
+NO_IMAGE = "no image"
+EMPTY_IMAGE = "empty image"
+LARGE_TXT = "txt is larger than 1 MB"
+LARGE_JSON = "json is larger than 1 MB"
+BAD_JSON = "json cannot be parsed"
+NO_OBJECT = "json is not an object"
+CAPTION_NOT_UTF8 = "caption is not UTF-8"
+NO_CAPTION = "no caption"
+EMPTY_CAPTION = "empty caption"
+LONG_CAPTION = f"caption is longer than {LONGEST_CAPTION:,} characters"
+BAD_UID = "uid is not 32 lower-case hexadecimal digits"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ShardRef:
-    """One input tar. `stem` names everything made from it; `size` and `modified` fingerprint it."""
+    """One input: a tar, or a parquet of metadata (`is_table`).
+
+    `stem` names everything made from it; `size` and `modified` fingerprint it.
+    """
 
     path: str
     size: int
@@ -33,13 +60,20 @@ class ShardRef:
         return PurePosixPath(self.path).name
 
     @property
+    def is_table(self) -> bool:
+        return self.path.endswith(TABLE)
+
+    @property
     def stem(self) -> str:
-        return self.name.removesuffix(".tar")
+        return self.name.removesuffix(TABLE if self.is_table else TAR)
 
 
 @dataclass(frozen=True)
 class SampleSpan:
-    """Where a sample's members lie in its tar, headers and padding included, in bytes."""
+    """Where a sample's members lie in its tar, headers and padding included, in bytes.
+
+    A sample of a table of metadata lies in no tar: its length is 0, its offset the row's number.
+    """
 
     offset: int
     length: int
@@ -55,6 +89,15 @@ class Sample:
     caption: str
     metadata: dict[str, Any]
     image: bytes | None = field(default=None, repr=False)
+
+
+class Identity(NamedTuple):
+    """Who a sample is, and its span in bytes, as tables hold them."""
+
+    uid: str
+    key: str
+    offset: int
+    length: int
 
 
 @dataclass(frozen=True)
@@ -86,12 +129,12 @@ def expand_braces(pattern: str) -> list[str]:
     return [path for head in heads for path in expand_braces(head)]
 
 
-def _tars(pattern: str) -> list[str]:
+def _paths(pattern: str) -> list[str]:
     if any(sign in pattern for sign in "*?["):
         return storage.match(pattern)
-    if pattern.endswith(".tar"):
+    if pattern.endswith((TAR, TABLE)):
         return [pattern]
-    return storage.match(storage.join(pattern, "*.tar"))
+    return storage.files(pattern, f"*{TAR}")
 
 
 def find_shards(shards: str | Iterable[str]) -> list[ShardRef]:
@@ -100,20 +143,29 @@ def find_shards(shards: str | Iterable[str]) -> list[ShardRef]:
     Parameters
     ----------
     shards : paths, directories, globs, `{00000..00999}` braces, or several joined by `::`.
+        A directory stands for its tars; tables of metadata are named, as in `folder/*.parquet`
 
     Raises `InputError` where a named shard does not exist, where nothing is found, and where two
-    shards have the same name (all products are named after the shard).
+    shards have the same name or stem (all products are named after it).
     """
     patterns = [shards] if isinstance(shards, str) else list(shards)
     patterns = [part for pattern in patterns for part in str(pattern).split("::") if part]
     found: dict[str, ShardRef] = {}
     for pattern in patterns:
-        paths = [path for part in expand_braces(pattern) for path in _tars(part)]
+        paths = [path for part in expand_braces(pattern) for path in _paths(part)]
         if not paths:
-            raise InputError(f"{pattern}: no shards (*.tar) found; check the path")
+            raise InputError(
+                f"{pattern}: no shards (*.tar) found; check the path, or name tables of metadata "
+                "as in folder/*.parquet"
+            )
         for path in paths:
             shard = _shard(path)
             other = found.setdefault(shard.stem, shard)
+            if other.is_table != shard.is_table:
+                raise InputError(
+                    f"{other.path} and {path}: a tar and a table of metadata of the same name; "
+                    "give only one of them"
+                )
             if other.path != path:
                 raise InputError(
                     f"two shards are named {shard.name}: {other.path} and {path}; rename one, or "
@@ -126,6 +178,17 @@ def find_shards(shards: str | Iterable[str]) -> list[ShardRef]:
     return list(found.values())
 
 
+def check_tars(manifest: str, shards: Iterable[ShardRef]) -> None:
+    """Raise `InputError` where a manifest was made from tables of metadata, which hold no bytes."""
+    for shard in shards:
+        if shard.is_table:
+            raise InputError(
+                f"{manifest}: made from tables of metadata ({shard.path}), which hold no pictures; "
+                "export its uids (`m4-balance export --format datacomp`) and lay them over the "
+                "downloaded tars (`m4-balance import-subset`)"
+            )
+
+
 def _shard(path: str) -> ShardRef:
     try:
         size, modified = storage.size_and_time(path)
@@ -134,10 +197,9 @@ def _shard(path: str) -> ShardRef:
     return ShardRef(path, size, modified)
 
 
-def split_member(name: str) -> tuple[str, str]:
-    """Split a member's name into the sample's key and the lower-case extension."""
-    key, dot, extension = name.rpartition(".")
-    return (key, extension.lower()) if dot and "/" not in extension else (name, "")
+def unreadable_reason(error: OSError) -> str:
+    """Why a shard was set aside whose storage failed."""
+    return f"{UNREADABLE}: {error.strerror or error}"
 
 
 def derived_uid(shard_name: str, key: str) -> str:
@@ -145,81 +207,11 @@ def derived_uid(shard_name: str, key: str) -> str:
     return hashlib.sha256(f"{shard_name}/{key}".encode()).hexdigest()[:32]
 
 
-@dataclass
-class _Group:
-    """Consecutive members of one key, and where the shard is damaged next to them."""
-
-    key: str
-    start: int
-    end: int = 0
-    members: dict[str, Member] = field(default_factory=dict)
-    damage_before: bool = False
-    damage_inside: bool = False
-    damage_after: bool = False
-    is_whole: bool = True
-
-    @property
-    def is_next_to_damage(self) -> bool:
-        return self.damage_before or self.damage_inside or self.damage_after
-
-    def has_all_kinds_of(self, *others: "_Group | None") -> bool:
-        """Whether there is another group that is not next to damage, and no kind is missing."""
-        known = [each for each in others if each is not None and not each.is_next_to_damage]
-        return bool(known) and all(each.members.keys() <= self.members.keys() for each in known)
-
-
-def _groups(tar: TarReader) -> Iterator[_Group | Damage]:
-    """Group members by their keys. A stretch of damage comes before the group that it follows."""
-    group: _Group | None = None
-    after_damage = False
-    for item in tar:
-        if isinstance(item, Damage):
-            after_damage = True
-            yield item
-            continue
-        key, extension = split_member(item.name)
-        if group is not None and key == group.key and extension not in group.members:
-            group.damage_inside |= after_damage
-        else:
-            if group is not None:
-                group.damage_after = after_damage
-                yield group
-            group = _Group(key, item.header_offset, damage_before=after_damage)
-        after_damage = False
-        group.end = item.end
-        group.members[extension] = item
-    if group is not None:
-        group.damage_after = after_damage
-        yield group
-
-
-def _judged_groups(tar: TarReader) -> Iterator[_Group | Damage]:
-    """Say of the groups next to damage whether they are whole.
-
-    Nothing says that one lost no member, unless it has all kinds of members that the nearest
-    undamaged group before it has, and the group after it.
-    """
-    undamaged: _Group | None = None
-    waiting: _Group | None = None  # for the group after it
-    for each in _groups(tar):
-        if isinstance(each, Damage):
-            yield each
-            continue
-        if waiting is not None:
-            waiting.is_whole = waiting.has_all_kinds_of(undamaged, each)
-            yield waiting
-            waiting = None
-        if not each.is_next_to_damage:
-            undamaged = each
-            yield each
-        elif each.damage_inside or each.damage_after:
-            each.is_whole = not each.damage_inside and each.has_all_kinds_of(undamaged)
-            yield each
-        else:
-            waiting = each
-    if waiting is not None:
-        waiting.is_whole = waiting.has_all_kinds_of(undamaged)
-        yield waiting
+def usable_uid(uid: object) -> str:
+    """What a sample brings as its uid, if it is one. Raises `UnusableSample`."""
+    if not isinstance(uid, str) or not UID.fullmatch(uid):
+        raise UnusableSample(BAD_UID)
+    return uid
 
 
 def read_samples(shard: ShardRef, *, images: bool = False) -> Iterator[Sample | Failure]:
@@ -236,10 +228,25 @@ def read_samples(shard: ShardRef, *, images: bool = False) -> Iterator[Sample | 
 
     Passes on the `OSError` of a storage that fails while the shard is read.
     """
+    return _read(shard, partial(_sample, images=images))
+
+
+def read_identities(shard: ShardRef) -> Iterator[Identity | Failure]:
+    """The same without what the samples hold: their uids, keys and spans.
+
+    What is set aside is what `read_samples` sets aside. Pictures are not read.
+    """
+    return _read(shard, identity_of)
+
+
+def _read(
+    shard: ShardRef, make: Callable[[ShardRef, TarReader, Group], T]
+) -> Iterator[T | Failure]:
+    """What `make` makes of each sample of a shard, in order, and each failure."""
     try:
         stream = storage.open_input(shard.path)
     except OSError as error:
-        reason = f"unreadable shard: {error.strerror or error}"
+        reason = unreadable_reason(error)
         yield Failure(shard.name, None, reason, rest=True)
         return
     with stream:
@@ -247,23 +254,28 @@ def read_samples(shard: ShardRef, *, images: bool = False) -> Iterator[Sample | 
         used: set[str] = set()
         in_pieces: set[str] = set()
         is_empty = True
-        for group in _judged_groups(tar):
+        for group in judged_groups(tar):
             is_empty = False
             if isinstance(group, Damage):
                 yield Failure(shard.name, _stretch(group, tar.size), group.reason, rest=True)
                 continue
-            key = group.key.encode(errors="backslashreplace").decode()
             try:
                 if group.key in used:
                     raise UnusableSample(REPEATED)
-                yield _sample(shard, tar, group, images=images)
+                yield make(shard, tar, group)
                 used.add(group.key)
             except UnusableSample as error:
                 is_repeated = group.is_whole and group.key in in_pieces
                 in_pieces.add(group.key)
-                yield Failure(shard.name, key, REPEATED if is_repeated else str(error))
+                reason = REPEATED if is_repeated else str(error)
+                yield Failure(shard.name, printable(group.key), reason)
     if is_empty:
-        yield Failure(shard.name, None, "empty shard", rest=True)
+        yield Failure(shard.name, None, EMPTY_SHARD, rest=True)
+
+
+def printable(name: str) -> str:
+    """A name as it can be shown and kept in tables: bytes that are not UTF-8 as \\udcff."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _stretch(damage: Damage, size: int) -> str | None:
@@ -273,62 +285,84 @@ def _stretch(damage: Damage, size: int) -> str | None:
     return f"(the rest of the shard, from byte {damage.offset})" if damage.offset else None
 
 
-def _sample(shard: ShardRef, tar: TarReader, group: _Group, *, images: bool) -> Sample:
+def identity_of(shard: ShardRef, tar: TarReader, group: Group) -> Identity:
+    """Who a sample is, and where. Raises `UnusableSample` with the reason where it is unusable."""
+    return _content(shard, tar, group)[0]
+
+
+def _sample(shard: ShardRef, tar: TarReader, group: Group, *, images: bool) -> Sample:
+    (uid, key, offset, length), caption, metadata = _content(shard, tar, group)
+    assert group.image is not None  # it has an identity
+    image = tar.read(group.image) if images else None
+    return Sample(uid, key, SampleSpan(offset, length), caption, metadata, image)
+
+
+def _content(shard: ShardRef, tar: TarReader, group: Group) -> tuple[Identity, str, dict[str, Any]]:
+    """A sample's identity, caption and metadata."""
     # No table can hold the surrogates that stand for bytes that are not UTF-8.
-    if group.key != group.key.encode(errors="ignore").decode():
-        raise UnusableSample("key is not UTF-8")
+    if not group.key.isascii() and group.key != group.key.encode(errors="ignore").decode():
+        raise UnusableSample(KEY_NOT_UTF8)
     if not group.is_whole:
-        raise UnusableSample("next to a damaged stretch")
-    kinds = [extension for extension in IMAGE_EXTENSIONS if extension in group.members]
-    if not kinds:
-        raise UnusableSample("no image")
-    if any(member.sparse for member in group.members.values()):
-        raise UnusableSample("sparse member")
-    image = group.members[kinds[0]]
+        raise UnusableSample(NEXT_TO_DAMAGE)
+    image = group.image
+    if image is None:
+        raise UnusableSample(NO_IMAGE)
+    if group.refusal:
+        raise UnusableSample(group.refusal)
     if not image.size:
-        raise UnusableSample("empty image")
+        raise UnusableSample(EMPTY_IMAGE)
     metadata = _metadata(tar, group)
     caption = _caption(tar, group, metadata)
-    uid = metadata.get("uid") or derived_uid(shard.name, group.key)
-    if not isinstance(uid, str) or not UID.fullmatch(uid):
-        raise UnusableSample("uid is not 32 lower-case hexadecimal digits")
-    span = SampleSpan(group.start, group.end - group.start)
-    content = tar.read(image) if images else None
-    return Sample(uid, group.key, span, caption, metadata, content)
+    uid = usable_uid(metadata.get("uid") or derived_uid(shard.name, group.key))
+    return Identity(uid, group.key, group.start, group.end - group.start), caption, metadata
 
 
-def _text(tar: TarReader, group: _Group, extension: str) -> bytes:
-    member = group.members[extension]
+def _text(tar: TarReader, member: Member, too_large: str) -> bytes:
     if member.size > LARGEST_TEXT:
-        raise UnusableSample(f"{extension} is larger than 1 MB")
+        raise UnusableSample(too_large)
     return tar.read(member)
 
 
-def _metadata(tar: TarReader, group: _Group) -> dict[str, Any]:
+def _parsed(content: bytes) -> Any:
+    """`json.loads`, which takes half of its time to look for encodings and white space."""
+    if content.startswith(b'{"'):  # in UTF-8
+        text = content.decode("utf-8", "surrogatepass")
+        value, end = DECODER.raw_decode(text)
+        if end == len(text):
+            return value
+    return json.loads(content)
+
+
+def _metadata(tar: TarReader, group: Group) -> dict[str, Any]:
     if "json" not in group.members:
         return {}
     try:
-        metadata = json.loads(_text(tar, group, "json"))
+        metadata = _parsed(_text(tar, group.members["json"], LARGE_JSON))
     except (ValueError, RecursionError):  # also UnicodeDecodeError; nested too deeply
-        raise UnusableSample("json cannot be parsed") from None
+        raise UnusableSample(BAD_JSON) from None
     if not isinstance(metadata, dict):
-        raise UnusableSample("json is not an object")
+        raise UnusableSample(NO_OBJECT)
     return metadata
 
 
-def _caption(tar: TarReader, group: _Group, metadata: dict[str, Any]) -> str:
+def _caption(tar: TarReader, group: Group, metadata: dict[str, Any]) -> str:
     if "txt" in group.members:
         try:
-            caption = _text(tar, group, "txt").decode()
+            caption = _text(tar, group.members["txt"], LARGE_TXT).decode()
         except UnicodeDecodeError:
-            raise UnusableSample("caption is not UTF-8") from None
+            raise UnusableSample(CAPTION_NOT_UTF8) from None
     elif isinstance(metadata.get("caption"), str):
         caption = metadata["caption"]
     else:
-        raise UnusableSample("no caption")
+        raise UnusableSample(NO_CAPTION)
+    return usable_caption(caption)
+
+
+def usable_caption(caption: str) -> str:
+    """A caption as it is used, without space around it. Raises `UnusableSample`."""
     caption = caption.strip()
     if not caption:
-        raise UnusableSample("empty caption")
+        raise UnusableSample(EMPTY_CAPTION)
     if len(caption) > LONGEST_CAPTION:
-        raise UnusableSample(f"caption is longer than {LONGEST_CAPTION:,} characters")
+        raise UnusableSample(LONG_CAPTION)
     return caption

@@ -7,6 +7,7 @@ Beam takes over a second to import, so the transforms are imported where a job i
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -21,12 +22,16 @@ from m4.solving import Solution
 from m4.solving import solve as solve_patterns
 from pipelines import storage
 from pipelines.annotation import ANNOTATIONS, EVIDENCE, AnnotationJob
-from pipelines.annotators.making import check_annotators, settings_digest
+from pipelines.annotators.making import check_annotators, check_shards, settings_digest
+from pipelines.balance import ManifestBalance
 from pipelines.beam import Progress, run, watch
 from pipelines.counting import read_patterns
 from pipelines.evidence import add_up, read_evidence, write_evidence
+from pipelines.levels import levels_path, prepare_levels
+from pipelines.manifests import ManifestJob, measure_manifest
+from pipelines.opt_out import OptOuts, check_urls
 from pipelines.passes import measure_weights, solve_by_passes
-from pipelines.record import StageRecord, Tally, digest_of, shard_inputs, table_inputs
+from pipelines.record import StageRecord, Tally, digest_of, read_run, shard_inputs, table_inputs
 from pipelines.settings import (
     AnnotateSettings,
     ApplySettings,
@@ -35,8 +40,17 @@ from pipelines.settings import (
     SolveSettings,
     VerifyPolicySettings,
 )
-from pipelines.shards import ShardRef, find_shards
-from pipelines.tables import Commit, annotated_tables, check_digest, read_commit
+from pipelines.shards import find_shards
+from pipelines.tables import (
+    Commit,
+    annotated_tables,
+    check_digest,
+    check_manifest,
+    is_made,
+    made,
+    read_commit,
+)
+from pipelines.thresholds import calibrate, thresholds_path
 from pipelines.verification import Verification, check_multipliers, verify
 
 
@@ -55,13 +69,14 @@ def annotate(settings: AnnotateSettings, *, progress: Progress | None = None) ->
     Raises `InputError` for unusable settings, and where more than `max_failures` was set aside.
     """
     catalogue = load_catalogue(settings.catalogue)
-    check_annotators(settings, catalogue)  # complain before any work is done
     shards = find_shards(settings.shards)
+    check_shards(settings, shards)  # complain before any work is done
+    check_annotators(settings, catalogue)
     digest = settings_digest(settings, catalogue)
     job = AnnotationJob(settings.run, catalogue, settings.fusion, digest)
     folder = job.folder(ANNOTATIONS)
     tally = Tally("annotate", settings.run, settings, shard_inputs(shards))
-    waiting = tuple(shard for shard in shards if not _annotated(folder, shard, digest))
+    waiting = tuple(shard for shard in shards if not is_made(folder, shard, digest))
     if waiting:
         from pipelines.transforms import AnnotateShards
 
@@ -81,20 +96,6 @@ def annotate(settings: AnnotateSettings, *, progress: Progress | None = None) ->
     return tally.finish(settings.max_failures)
 
 
-def _annotated(folder: str, shard: ShardRef, settings: str) -> bool:
-    """Whether a shard's table stands, from the same settings and the same input.
-
-    A shard that gave nothing at all is tried again: what was wrong may have been passing.
-    """
-    commit = read_commit(folder, shard.stem)
-    return (
-        commit is not None
-        and commit.rows > 0
-        and (commit.settings, commit.shard) == (settings, shard.path)
-        and (commit.size, commit.modified) == (shard.size, shard.modified)
-    )
-
-
 def count(settings: CountSettings, *, progress: Progress | None = None) -> StageRecord:
     """Count the patterns of a run's annotations, or of what its manifest drew.
 
@@ -112,7 +113,7 @@ def count(settings: CountSettings, *, progress: Progress | None = None) -> Stage
     manifest = storage.join(settings.run, "manifest") if settings.drawn else None
     tables = annotated_tables(annotations, catalogue)
     if manifest is not None:
-        _check_manifest(manifest, tables)
+        check_manifest(manifest, tables)
     name = "count drawn" if settings.drawn else "count"
     inputs = table_inputs(tables)
     tally = Tally(name, settings.run, settings, inputs)
@@ -129,19 +130,8 @@ def count(settings: CountSettings, *, progress: Progress | None = None) -> Stage
     if progress is not None:
         progress(len(stems), len(stems))
     for _, commit in tables:
-        tally.add(commit.model_copy(update={"failures": {}}), kept=commit.rows)
+        tally.add(commit.model_copy(update={"failures": {}, "drops": {}}), kept=commit.rows)
     return tally.finish(1.0)
-
-
-def _check_manifest(folder: str, tables: Sequence[tuple[str, Commit]]) -> None:
-    for stem, annotated in tables:
-        drawn = read_commit(folder, stem)
-        if drawn is None or not drawn.same_input(annotated):
-            raise InputError(
-                f"{storage.join(folder, stem)}.parquet "
-                + ("is missing" if drawn is None else "was drawn from other annotations")
-                + "; run apply first"
-            )
 
 
 def solve(settings: SolveSettings, *, progress: Progress | None = None) -> Solution:
@@ -278,13 +268,14 @@ def apply(settings: ApplySettings, *, progress: Progress | None = None) -> Stage
     """Draw a manifest for every annotated shard of a run.
 
     With the calibrated design, thresholds are calibrated first, into `<manifest>-thresholds.json`;
-    progress is that of the manifests, which are drawn after that.
+    progress is that of the manifests, which are drawn after that. With a policy, what was drawn is
+    measured in the end, unless the same is on record.
 
     Raises `InputError` where there are no annotations, where policy, annotations and catalogue do
-    not belong together, and where a calibrated design has no patterns of these annotations.
+    not belong together, where a calibrated design or levels of weights have no patterns of these
+    annotations, and where an opt-out list cannot be used, or the manifest was drawn with one that
+    is not given now.
     """
-    from pipelines.transforms import ApplyPolicy
-
     catalogue = load_catalogue(settings.catalogue)
     policy = None if settings.policy is None else Policy.load(settings.policy)
     if policy is not None:
@@ -292,40 +283,70 @@ def apply(settings: ApplySettings, *, progress: Progress | None = None) -> Stage
     annotations = storage.join(settings.run, "annotations")
     folder = storage.join(settings.run, settings.manifest)
     tables = annotated_tables(annotations, catalogue)
-    drawn_by = "every sample once" if policy is None else policy.model_dump_json()
-    digest = digest_of(
-        catalogue.digest, drawn_by, f"{settings.seed} {settings.epoch} {settings.weights}"
-    )
-    inputs = table_inputs(tables)
-    tally = Tally(f"apply {settings.manifest}", settings.run, settings, inputs)
-    thresholds = None
-    if policy is not None and settings.design == "calibrated":
-        from pipelines.thresholds import calibrate
-
-        thresholds = calibrate(settings, catalogue, policy, tables)
-        digest = digest_of(digest, thresholds.model_dump_json())
-    stems = tuple(stem for stem, commit in tables if not _applied(folder, stem, commit, digest))
+    name, inputs = f"apply {settings.manifest}", table_inputs(tables)
+    tally = Tally(name, settings.run, settings, inputs)
+    standing = read_run(settings.run).get(name)
+    opt_outs = OptOuts.of(settings.opt_out_uids, settings.opt_out_urls)
+    if standing is not None and standing.opt_outs is not None:
+        opt_outs.check_given(folder, standing.opt_outs)
+    if opt_outs.by_url:
+        check_urls(annotations, tables)
+    job = _prepared(ManifestJob(annotations, folder, catalogue, policy, settings, opt_outs), tables)
+    stems = tuple(stem for stem, commit in tables if not _applied(job, stem, commit))
     if stems:
+        from pipelines.transforms import ApplyPolicy
+
         with watch(folder, [stem for stem, _ in tables], progress):
-            job = ApplyPolicy(
-                stems, annotations, folder, catalogue, policy, settings, digest, thresholds
-            )
-            run(job, settings.beam)
+            run(ApplyPolicy(stems, job), settings.beam)
+    if job.levels is None:
+        storage.remove(levels_path(settings))
+    if job.thresholds is None:
+        storage.remove(thresholds_path(settings))
+    drawn = []
     for stem, _ in tables:
         commit = read_commit(folder, stem)
         assert commit is not None  # the job has ended without an error
         tally.add(commit, kept=int(commit.counts["used"]))
-    achieved = None if thresholds is None else thresholds.realised.model_dump(mode="json")
-    return tally.finish(1.0, realised=achieved)
+        drawn.append(commit)
+    balance = _balance(job, tables, drawn, standing)
+    report = opt_outs.report([commit for _, commit in tables], drawn, balance)
+    return tally.finish(1.0, balance=balance, opt_outs=report if opt_outs.files else None)
 
 
-def _applied(folder: str, stem: str, annotated: Commit, digest: str) -> bool:
-    commit = read_commit(folder, stem)
+def _prepared(job: ManifestJob, tables: Sequence[tuple[str, Commit]]) -> ManifestJob:
+    """The job with all that a policy's weights and design need of the run's patterns."""
+    if job.policy is not None and job.settings.weights:
+        job = replace(job, levels=prepare_levels(job, tables))
+    if job.settings.design == "calibrated":
+        job = replace(job, thresholds=calibrate(job, tables))
+    return job
+
+
+def _applied(job: ManifestJob, stem: str, annotated: Commit) -> bool:
+    commit = made(job.folder, stem)
     return (
         commit is not None
-        and commit.settings == digest_of(digest, annotated.settings)
+        and commit.settings == digest_of(job.digest, annotated.settings)
         and commit.same_input(annotated)
     )
+
+
+def _balance(
+    job: ManifestJob,
+    tables: Sequence[tuple[str, Commit]],
+    drawn: Sequence[Commit],
+    standing: StageRecord | None,
+) -> ManifestBalance | None:
+    """What a policy's manifest makes of the data: measured, unless it stands on record."""
+    stems = tuple(stem for stem, commit in tables if commit.rows)
+    if job.policy is None or not stems:
+        return None
+    made_from = digest_of(job.digest, table_inputs(tables))
+    found = None if standing is None else standing.balance
+    if found is not None and found.made_from == made_from:
+        return found
+    opted_out = sum(int(commit.counts["opted_out"]) for commit in drawn)
+    return measure_manifest(job, job.policy, stems, made_from, opted_out)
 
 
 def verify_policy(

@@ -6,10 +6,13 @@ import Beam for them.
 
 import contextlib
 import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+COPIED = 1024 * 1024  # bytes at a time
 
 
 def is_remote(path: str) -> bool:
@@ -49,6 +52,38 @@ def remove(path: str) -> None:
         _filesystems().delete([path])
 
 
+def remove_all(paths: Sequence[str]) -> None:
+    """Remove files that are there."""
+    if paths and is_remote(paths[0]):
+        _filesystems().delete(list(paths))
+    else:
+        for path in paths:
+            os.unlink(path)
+
+
+def remove_folder(folder: str) -> None:
+    """Remove a folder with all that is in it, if it is there; of a link, what it leads to first."""
+    if not is_remote(folder):
+        target = os.path.realpath(folder)
+        if os.path.isdir(target):
+            shutil.rmtree(target)
+        if os.path.islink(folder):
+            os.unlink(folder)
+        return
+    remove_all(list(sizes_below(folder)))
+    if exists(folder):  # on storage that has folders
+        _filesystems().delete([folder])
+
+
+def sizes_below(folder: str) -> dict[str, int]:
+    """Size in bytes of every file in a folder and in those below it, by path, sorted."""
+    if is_remote(folder):
+        found = _filesystems().match([join(folder, "**")])[0].metadata_list
+        return dict(sorted((entry.path, entry.size_in_bytes) for entry in found))
+    paths = [os.path.join(root, name) for root, _, names in os.walk(folder) for name in names]
+    return {path: os.lstat(path).st_size for path in sorted(paths)}
+
+
 def size_and_time(path: str) -> tuple[int, float]:
     """Size in bytes and time of the last change in seconds, the file's fingerprint."""
     if not is_remote(path):
@@ -68,6 +103,15 @@ def match(pattern: str) -> list[str]:
     import glob
 
     return sorted(glob.glob(pattern))
+
+
+def files(folder: str, pattern: str) -> list[str]:
+    """Paths in a folder whose names match a pattern, sorted; the folder's own name is none."""
+    if is_remote(folder):
+        return match(join(folder, pattern))
+    import glob
+
+    return sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
 
 
 def make_folder(path: str) -> None:
@@ -102,6 +146,12 @@ def atomic_output(path: str) -> Iterator[IO[bytes]]:
     finally:
         if files.exists(temporary):
             files.delete([temporary])
+
+
+def copy(source: str, target: str) -> None:
+    """Copy a file; either may be remote."""
+    with open_input(source) as stream, atomic_output(target) as output:
+        shutil.copyfileobj(stream, output, COPIED)
 
 
 def read_bytes(path: str) -> bytes:

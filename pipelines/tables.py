@@ -3,7 +3,8 @@
 Annotations      uid, key, offset, length, the caption's language where it was asked for, one
                  nullable float per sensitive value and one for a person, the source of each
                  attribute's mark, `labels` (ids of labels and proxies) with their sources,
-                 `utility`.
+                 `utility`, and `url_sha256`: the first 16 bytes of the SHA-256 of the URL that the
+                 sample's metadata states, null where it states none.
 Failures         shard, key, reason: what was set aside; a table for each shard that lost something.
 Manifest         uid, key, offset, length, copies, and `weight` only where it was asked for.
 
@@ -15,6 +16,7 @@ A table counts as made when its commit marker `<stem>.json` stands; it is writte
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from m4.catalogue import Catalogue
 from m4.errors import InputError
 from m4.patterns import Patterns
 from pipelines import storage
-from pipelines.shards import Failure
+from pipelines.shards import UNREADABLE, Failure, ShardRef
 
 UTILITY_STEP = 1 / 64
 
@@ -39,6 +41,9 @@ IDENTITY = [
     pa.field("offset", pa.int64(), nullable=False),
     pa.field("length", pa.int64(), nullable=False),
 ]
+
+
+IDENTITY_COLUMNS = [field.name for field in IDENTITY]
 
 
 def source_column(attribute: str) -> str:
@@ -59,6 +64,7 @@ def annotation_schema(catalogue: Catalogue) -> pa.Schema:
             pa.field("labels", pa.list_(pa.int32()), nullable=False),
             pa.field("label_sources", pa.list_(pa.string()), nullable=False),
             pa.field("utility", pa.float32(), nullable=False),
+            pa.field("url_sha256", pa.binary(16)),
         ],
         metadata={"catalogue": catalogue.digest},
     )
@@ -83,7 +89,8 @@ class Commit(BaseModel):
     """A commit marker: what a shard's table was made from, and what became of every sample.
 
     `rows` is what stands in the table, `failures` counts what was set aside by reason; `settings`
-    is the digest of everything that decided the content (catalogue or policy, seed, ...). A shard
+    is the digest of everything that decided the content (catalogue or policy, seed, ...); `drops`
+    counts rows of the input that stand for no sample, such as what was never downloaded. A shard
     that could not be read to its end is `damaged`: nobody knows how many samples it lost.
     """
 
@@ -97,11 +104,17 @@ class Commit(BaseModel):
     damaged: bool = False
     failures: dict[str, int] = Field(default_factory=dict)
     examples: dict[str, str] = Field(default_factory=dict)
+    drops: dict[str, int] = Field(default_factory=dict)
     counts: dict[str, float] = Field(default_factory=dict)
 
     @property
     def failed(self) -> int:
         return sum(self.failures.values())
+
+    @property
+    def ref(self) -> ShardRef:
+        """The shard, as it was when its table was made."""
+        return ShardRef(self.shard, self.size, self.modified)
 
     def same_input(self, other: "Commit") -> bool:
         """Whether two tables were made from the same shard, unchanged, with as many rows."""
@@ -141,19 +154,62 @@ def read_commit(folder: str, stem: str) -> Commit | None:
         raise InputError(f"{path}: not a commit marker; delete it to have it made again") from None
 
 
+def made(folder: str, stem: str) -> Commit | None:
+    """The commit marker of a shard's table, or None where the table or its marker is not there."""
+    commit = read_commit(folder, stem)
+    there = commit is not None and storage.exists(storage.join(folder, f"{stem}.parquet"))
+    return commit if there else None
+
+
+def is_made(folder: str, shard: ShardRef, settings: str) -> bool:
+    """Whether a shard's table stands, from the same settings and the same input.
+
+    A shard that could not be read, or gave nothing but failures, is tried again: what was wrong may
+    have been passing.
+    """
+    commit = made(folder, shard.stem)
+    return (
+        commit is not None
+        and (commit.rows > 0 or not commit.failures)
+        and not any(reason.startswith(UNREADABLE) for reason in commit.failures)
+        and (commit.settings, commit.shard) == (settings, shard.path)
+        and (commit.size, commit.modified) == (shard.size, shard.modified)
+    )
+
+
 def committed(folder: str) -> Iterator[tuple[str, Commit]]:
     """Yield (stem, commit) of every committed table of a folder, by name.
 
     Raises `InputError` where there is none.
     """
-    markers = storage.match(storage.join(folder, "*.json"))
+    markers = storage.files(folder, "*.json")
     if not markers:
-        raise InputError(f"{folder}: no committed tables; run the stage that makes them first")
+        reason = why_missing(folder, "run the stage that makes them first")
+        raise InputError(f"{folder}: no committed tables; {reason}")
     for path in markers:
         stem = Path(path).name.removesuffix(".json")
         commit = read_commit(folder, stem)
         assert commit is not None
         yield stem, commit
+
+
+def why_missing(path: str, otherwise: str) -> str:
+    """Why a run directory has no such file or folder: it was purged, or `otherwise`.
+
+    It was where run.json has the entry of a purge, and no annotations were made since.
+    """
+    run = os.path.dirname(path)
+    record = storage.join(run, "run.json")
+    if storage.exists(record) and not storage.files(storage.join(run, "annotations"), "*.json"):
+        try:
+            stages = json.loads(storage.read_bytes(record))
+        except ValueError:
+            raise InputError(
+                f"{record}: not a run record; delete it, or choose another run"
+            ) from None
+        if "purge" in stages:
+            return "the annotations were purged, as run.json says; run annotate again"
+    return otherwise
 
 
 def read_table(folder: str, stem: str, columns: list[str] | None = None) -> pa.Table:
@@ -223,6 +279,19 @@ def annotated_tables(folder: str, catalogue: Catalogue) -> list[tuple[str, Commi
                 "annotate again over all shards"
             )
     return tables
+
+
+def check_manifest(folder: str, tables: Sequence[tuple[str, Commit]]) -> None:
+    """Raise `InputError` unless a manifest has the samples of each of these annotation tables."""
+    for stem, annotated in tables:
+        drawn = read_commit(folder, stem)
+        rows = None if drawn is None else read_table(folder, stem, []).num_rows
+        if drawn is None or not drawn.same_input(annotated) or rows != annotated.rows:
+            raise InputError(
+                f"{storage.join(folder, stem)}.parquet "
+                + ("is missing" if drawn is None else "was drawn from other annotations")
+                + "; run apply first"
+            )
 
 
 def check_digest(path: str, found: Any, expected: str) -> None:

@@ -5,37 +5,39 @@ Never writes.
 """
 
 import io
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 from zlib import adler32
 
-BLOCK = 512
+from pipelines.headers import (
+    BLOCK,
+    GNU,
+    KINDS,
+    LAYOUT,
+    LONG_LINK,
+    LONG_NAME,
+    MAGIC,
+    MAGIC_OFFSET,
+    PAX_GLOBAL,
+    PLAIN,
+    PREFIXES,
+    REGULAR,
+    SPARSE,
+    SURROGATES,
+    USTAR,
+    WITHOUT_DATA,
+    Header,
+    expected_low_half,
+    parse_header,
+    parse_number,
+    parse_records,
+)
+
 LARGEST_PREFIX = 1_000_000  # bytes of a long name or of PAX records
 SMALLEST_READ = 8 * 1024
 LARGEST_READ = 256 * 1024
 SEARCH_READ = 1024 * 1024
-
-# Of a header: name, size, checksum, kind, magic, prefix of the name.
-LAYOUT = struct.Struct("100s 24x 12s 12x 8s B 100x 6s 82x 155s 12x")
-MAGIC_OFFSET = 257
-MAGIC = b"ustar"
-USTAR = b"ustar\0"
-GNU = b"ustar "
-ADLER_MODULUS = 65521
-
-SURROGATES = "surrogateescape"
-
-PLAIN = ord("0")
-REGULAR = frozenset({0, PLAIN, ord("7")})  # 0 in V7; "7" is contiguous
-WITHOUT_DATA = frozenset(b"123456")  # links, devices, folders, queues
-SPARSE = ord("S")
-LONG_NAME = ord("L")
-LONG_LINK = ord("K")
-PAX_GLOBAL = ord("g")
-PREFIXES = frozenset({LONG_NAME, LONG_LINK, PAX_GLOBAL, ord("x"), ord("X")})
-KINDS = REGULAR | WITHOUT_DATA | PREFIXES | frozenset(b"SDMNV")
 
 TRUNCATED = "truncated shard"
 BAD_HEADER = "damaged shard: bad header"
@@ -53,6 +55,8 @@ class Member(NamedTuple):
     data_offset, size : where its content is
     end : where the next header is, padding included
     sparse : the file had holes, so that what the tar holds is not its content
+    inherits : a PAX global header may say its name or size, which its own bytes then do not hold
+    kind : of its header, as a byte; of files always `PLAIN`
     """
 
     name: str
@@ -61,6 +65,8 @@ class Member(NamedTuple):
     size: int
     end: int
     sparse: bool = False
+    inherits: bool = False
+    kind: int = PLAIN
 
 
 class Damage(NamedTuple):
@@ -74,8 +80,8 @@ class Damage(NamedTuple):
     reason: str
 
 
-class _Skipped(Member):
-    """A folder, link, device or something unknown: walked over, and not yielded."""
+class Skipped(Member):
+    """What is no file: a folder, link, device, PAX records for all that follows, or unknown."""
 
 
 class _Unreadable(NamedTuple):
@@ -87,12 +93,6 @@ class _Unreadable(NamedTuple):
     offset: int
     floor: int
     reason: str
-
-
-class _Header(NamedTuple):
-    kind: int
-    size: int
-    name: bytes
 
 
 @dataclass
@@ -116,11 +116,16 @@ class TarReader:
 
     The stream must be seekable, and is not closed. What it raises (`OSError`) is passed on, also
     where it ends early; whatever its bytes are, nothing else is raised.
+
+    Parameters
+    ----------
+    skipped : yield what is no file too, as `Skipped`
     """
 
-    def __init__(self, stream: IO[bytes]):
+    def __init__(self, stream: IO[bytes], *, skipped: bool = False):
         self.size = stream.seek(0, io.SEEK_END)
         self._stream = stream
+        self._unseen = () if skipped else Skipped
         self._position = self.size
         self._window = b""
         self._window_offset = 0
@@ -132,7 +137,17 @@ class TarReader:
         offset = 0
         # Held back until what follows is known to be a header, or the end.
         held: Member | Damage | None = None
-        while (entry := self._entry(offset)) is not None:
+        while True:
+            members = self._plain_members(offset)
+            if members:
+                if held is not None and not isinstance(held, self._unseen):
+                    yield held
+                held = members.pop()
+                offset = held.end
+                yield from members
+            entry = self._entry(offset)
+            if entry is None:
+                break
             if isinstance(entry, _Unreadable):
                 damage = self._damage(entry, held)
                 if held is not None and damage.offset < held.end:
@@ -140,12 +155,12 @@ class TarReader:
                 item: Member | Damage = damage
             else:
                 item = entry
-            if held is not None and not isinstance(held, _Skipped):
+            if held is not None and not isinstance(held, self._unseen):
                 yield held
             held, offset = item, item.end
             if offset == self.size and isinstance(item, Damage):
                 break
-        if held is not None and not isinstance(held, _Skipped):
+        if held is not None and not isinstance(held, self._unseen):
             yield held
 
     def read(self, member: Member) -> bytes:
@@ -157,24 +172,43 @@ class TarReader:
 
     # Entries
 
-    def _entry(self, start: int) -> Member | _Unreadable | None:
-        """The entry whose first header is at `start`; None at the end, if the tar ends well."""
-        header = _parse_header(self._bytes(start, BLOCK))
-        if header is not None and header.kind == PLAIN and not self._defaults:  # nearly always
-            _, size, name = header
+    def _plain_members(self, start: int) -> list[Member]:
+        """The members from `start` on, as long as they are plain and have headers in the window.
+
+        Says of each what `_entry` says of it. Nearly all members are such, so this loop is what
+        takes the time of a walk.
+        """
+        members: list[Member] = []
+        at = start - self._window_offset
+        if self._defaults or at < 0:
+            return members
+        window, last = self._window, len(self._window) - BLOCK
+        while at <= last:
+            name, digits, checksum, kind, _, folder = LAYOUT.unpack_from(window, at)
+            low_half = adler32(window[at : at + BLOCK]) & 0xFFFF
+            if kind != PLAIN or folder[0] or low_half != expected_low_half(checksum):
+                break
+            try:
+                size = parse_number(digits)
+            except ValueError:
+                break
             data_offset = start + BLOCK
             end = data_offset + size + -size % BLOCK
-            if end <= self.size:
-                return Member(name.decode("utf-8", SURROGATES), start, data_offset, size, end)
-        return self._any_entry(start)
+            if not 0 <= size <= end <= self.size:
+                break
+            text = name.partition(b"\0")[0].decode("utf-8", SURROGATES)
+            members.append(Member(text, start, data_offset, size, end))
+            at += end - start
+            start = end
+        return members
 
-    def _any_entry(self, start: int) -> Member | _Unreadable | None:
-        """The same, for all that a tar may hold."""
+    def _entry(self, start: int) -> Member | _Unreadable | None:
+        """The entry whose first header is at `start`; None at the end, if the tar ends well."""
         offset = start
         prefix: _Prefix | None = None
         while True:
             block = self._bytes(offset, BLOCK)
-            header = _parse_header(block)
+            header = parse_header(block)
             if header is None:
                 return self._no_header(start, offset, block)
             data_offset = offset + BLOCK
@@ -187,7 +221,7 @@ class TarReader:
             if not self._take(prefix, header, data_offset):
                 return _Unreadable(start, data_offset, BAD_HEADER)
             if header.kind == PAX_GLOBAL and data_offset == start + BLOCK:
-                return _Skipped("", start, data_offset, header.size, offset)
+                return Skipped("", start, data_offset, header.size, offset, kind=PAX_GLOBAL)
         if header.kind == SPARSE:
             more = block[482]
             while more:  # further blocks of the map of its holes
@@ -209,7 +243,7 @@ class TarReader:
             return None
         return _Unreadable(start, offset, MORE_DATA)
 
-    def _take(self, prefix: _Prefix, header: _Header, data_offset: int) -> bool:
+    def _take(self, prefix: _Prefix, header: Header, data_offset: int) -> bool:
         """Add what a header before a member's own says; False where it cannot be read."""
         if header.size > LARGEST_PREFIX:
             return False
@@ -217,17 +251,18 @@ class TarReader:
         if header.kind == LONG_NAME:
             prefix.name = content.partition(b"\0")[0]
         elif header.kind != LONG_LINK:
-            records = _parse_records(content)
+            records = parse_records(content)
             if records is None:
                 return False
             if header.kind == PAX_GLOBAL:
-                self._defaults = {**self._defaults, **records}
+                defaults = {**self._defaults, **records}
+                self._defaults = {name: value for name, value in defaults.items() if value}
             else:
                 prefix.records.update(records)
         return True
 
     def _extended(
-        self, start: int, data_offset: int, header: _Header, prefix: _Prefix
+        self, start: int, data_offset: int, header: Header, prefix: _Prefix
     ) -> Member | _Unreadable:
         records = {**self._defaults, **prefix.records}
         size = records.get(b"size") or b"%d" % header.size
@@ -235,22 +270,23 @@ class TarReader:
             return _Unreadable(start, data_offset, BAD_HEADER)
         name = records.get(b"GNU.sparse.name") or records.get(b"path") or prefix.name
         sparse = any(key.startswith(b"GNU.sparse.") for key in records)
-        whole = _Header(header.kind, int(size), name or header.name)
+        whole = Header(header.kind, int(size), name or header.name)
         return self._checked(start, data_offset, whole, sparse)
 
     def _checked(
-        self, start: int, data_offset: int, header: _Header, sparse: bool = False
+        self, start: int, data_offset: int, header: Header, sparse: bool = False
     ) -> Member | _Unreadable:
         kind, size, encoded = header
         sparse |= kind == SPARSE
-        made = Member if kind in REGULAR or sparse else _Skipped
+        made = Member if kind in REGULAR or sparse else Skipped
         if kind in WITHOUT_DATA or (kind == 0 and encoded.endswith(b"/")):  # a folder of V7
-            made, size = _Skipped, 0
+            made, size = Skipped, 0
         end = data_offset + size + -size % BLOCK
         if end > self.size:
             return _Unreadable(start, data_offset, TRUNCATED)
         name = encoded.decode("utf-8", SURROGATES)
-        return made(name, start, data_offset, size, end, sparse)
+        kind = PLAIN if made is Member else kind
+        return made(name, start, data_offset, size, end, sparse, bool(self._defaults), kind)
 
     # Damage
 
@@ -295,7 +331,7 @@ class TarReader:
         return None
 
     def _is_plausible(self, offset: int, block: bytes) -> bool:
-        header = _parse_header(block)
+        header = parse_header(block)
         if header is None or block[MAGIC_OFFSET : MAGIC_OFFSET + 6] not in (USTAR, GNU):
             return False
         size = 0 if header.kind in WITHOUT_DATA else _padded(header.size)
@@ -345,55 +381,3 @@ class TarReader:
 
 def _padded(size: int) -> int:
     return size + -size % BLOCK
-
-
-def _number(digits: bytes) -> int:
-    """A number field: octal, or to the base 256 where the first bit is set. Raises ValueError."""
-    if digits[0] & 0x80:
-        return int.from_bytes(digits, signed=True) + (1 << (8 * len(digits) - 1))
-    return int(digits.rstrip(b"\0 ") or b"0", 8)
-
-
-def _parse_header(block: bytes) -> _Header | None:
-    """What a block says; None unless it has the checksum of a header and a size.
-
-    The low half of Adler-32 is 1 + the sum of all bytes, modulo 65521: far faster than a sum. The
-    checksum of tar is that sum with blanks in its own place.
-    """
-    if len(block) < BLOCK:
-        return None
-    name, size_digits, checksum, kind, magic, folder = LAYOUT.unpack(block)
-    try:
-        expected = _number(checksum) + sum(checksum) - 8 * ord(" ") + 1
-        if (adler32(block) & 0xFFFF) != expected % ADLER_MODULUS:
-            return None
-        size = _number(size_digits)
-    except ValueError:
-        return None
-    if size < 0:
-        return None
-    name = name.partition(b"\0")[0]
-    if folder[0] and magic == USTAR:
-        name = folder.partition(b"\0")[0] + b"/" + name
-    return _Header(kind, size, name)
-
-
-def _parse_records(content: bytes) -> dict[bytes, bytes] | None:
-    """The records of a PAX header that matter here; None unless all of it is records.
-
-    A record is "%d %s=%s\\n" of its own length, keyword and value, all in UTF-8.
-    """
-    records = {}
-    at = 0
-    while at < len(content):
-        digits, _, _ = content[at : at + 20].partition(b" ")
-        if not digits.isdigit():
-            return None
-        end = at + int(digits)
-        keyword, equals, value = content[at + len(digits) + 1 : end].partition(b"=")
-        if end > len(content) or not equals or not value.endswith(b"\n"):
-            return None
-        if keyword in (b"path", b"size") or keyword.startswith(b"GNU.sparse."):
-            records[keyword] = value[:-1]
-        at = end
-    return records

@@ -9,21 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import ValidationError
 
-from m4.catalogue import Catalogue
 from m4.errors import InputError
-from m4.policy import Policy
 from m4.thresholds import calibrate_thresholds
-from m4.totals import Totals, measure
+from m4.totals import Totals
 from pipelines import storage
-from pipelines.counting import read_patterns
-from pipelines.manifests import Thresholds, shard_drawn
+from pipelines.manifests import ManifestJob, Thresholds, counted_patterns, shard_drawn
 from pipelines.passes import sum_over_shards
-from pipelines.record import digest_of
+from pipelines.record import digest_of, table_inputs
 from pipelines.settings import ApplySettings
 from pipelines.tables import Commit
-from pipelines.totals import Measured
-
-SAME = 1e-9  # of the examples: sums over counts of patterns differ by rounding only
+from pipelines.totals import unpack
 
 
 def thresholds_path(settings: ApplySettings) -> str:
@@ -31,54 +26,44 @@ def thresholds_path(settings: ApplySettings) -> str:
     return storage.join(settings.run, f"{settings.manifest}-thresholds.json")
 
 
-def calibrate(
-    settings: ApplySettings,
-    catalogue: Catalogue,
-    policy: Policy,
-    tables: Sequence[tuple[str, Commit]],
-) -> Thresholds:
+def calibrate(job: ManifestJob, tables: Sequence[tuple[str, Commit]]) -> Thresholds:
     """Calibrate a policy's thresholds to the draws of a manifest, or read what was made before.
 
-    They depend on the samples, the policy, the seed and the epoch alone: no sharding and no number
-    of workers changes a bit of what is summed up.
+    They depend on the samples, the policy, what was opted out, the seed and the epoch alone: no
+    sharding and no number of workers changes a bit of what is summed up. What was opted out is
+    never drawn while it is measured, so that the rest makes up for it where it can.
 
     Parameters
     ----------
+    job : with a policy
     tables : (stem, commit) of every annotation table
 
     Raises `InputError` where `<run>/patterns.parquet` is missing or counts other samples.
     """
-    samples = (f"{stem} {commit.settings} {commit.rows}" for stem, commit in tables)
-    drawn_with = f"{settings.seed} {settings.epoch}"
-    made_from = digest_of(catalogue.digest, policy.model_dump_json(), drawn_with, *samples)
+    settings, policy = job.settings, job.policy
+    assert policy is not None
+    made_from = digest_of(
+        job.catalogue.digest,
+        policy.model_dump_json(),
+        f"{settings.seed} {settings.epoch}",
+        job.opt_outs.content,
+        table_inputs(tables),
+    )
     path = thresholds_path(settings)
     found = _read(path)
     if found is not None and found.made_from == made_from:
         return found
-    annotations = storage.join(settings.run, "annotations")
     stems = tuple(stem for stem, commit in tables if commit.rows)
-    if not stems:
-        raise InputError(f"{annotations}: no annotated samples to draw from")
-    patterns_path = storage.join(settings.run, "patterns.parquet")
-    patterns = read_patterns(patterns_path, catalogue)
-    problem = policy.problem
-    counted = measure(problem, patterns)
+    patterns, problem = counted_patterns(job, tables), policy.problem
 
     def realise(duals: np.ndarray, rate_dual: float) -> Totals:
         sums = sum_over_shards(
-            lambda stem: shard_drawn(
-                annotations, stem, catalogue, problem, duals, rate_dual, settings
-            ),
+            lambda stem: shard_drawn(stem, job, problem, duals, rate_dual),
             stems,
             settings.run,
             settings.beam,
         )
-        measured = Measured.of(sums, problem)
-        if not _same(measured.plain, counted):
-            raise InputError(
-                f"{patterns_path}: counts other samples than {annotations} holds; run count again"
-            )
-        return measured.weighted
+        return unpack(sums, problem)[0]
 
     calibration = calibrate_thresholds(policy, patterns, realise)
     best = calibration.best
@@ -100,12 +85,3 @@ def _read(path: str) -> Thresholds | None:
         return Thresholds.model_validate_json(storage.read_bytes(path))
     except ValidationError:
         raise InputError(f"{path}: not thresholds; delete it to have them made again") from None
-
-
-def _same(plain: Totals, counted: Totals) -> bool:
-    """Whether totals of examples and of counted patterns are of the same data."""
-    allowed = SAME * plain.examples
-    return plain.examples == counted.examples and bool(
-        np.allclose(plain.held, counted.held, rtol=0, atol=allowed)
-        and np.allclose(plain.known, counted.known, rtol=0, atol=allowed)
-    )

@@ -30,12 +30,11 @@ class Measured:
 
     def numbers(self) -> np.ndarray:
         """All of its numbers in a row, which `of` takes apart."""
-        return np.concatenate([_numbers(self.plain), _numbers(self.weighted)])
+        return pack(self.plain, self.weighted)
 
     @classmethod
     def of(cls, numbers: np.ndarray, problem: Problem) -> "Measured":
-        plain, weighted = np.split(numbers, 2)
-        return cls(_totals(problem, plain), _totals(problem, weighted))
+        return cls(*unpack(numbers, problem))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +81,17 @@ class ExactSums:
     def read(cls, path: str) -> "ExactSums":
         whole, part = np.load(io.BytesIO(storage.read_bytes(path)))
         return cls(whole, part)
+
+
+def pack(*totals: Totals) -> np.ndarray:
+    """All numbers of some totals of one problem in a row, which `unpack` takes apart."""
+    return np.concatenate([_numbers(each) for each in totals])
+
+
+def unpack(numbers: np.ndarray, problem: Problem) -> tuple[Totals, ...]:
+    """The totals that were packed, in their order."""
+    size = 2 * int(np.prod(problem.layout.shape)) + 4
+    return tuple(_totals(problem, each) for each in numbers.reshape(-1, size))
 
 
 def _numbers(totals: Totals) -> np.ndarray:

@@ -11,16 +11,18 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from m4.catalogue import Catalogue
-from m4.policy import Policy
 from pipelines.annotation import AnnotationJob, annotate_shard
 from pipelines.annotators.making import Models, make_annotators
 from pipelines.annotators.marks import Annotator
+from pipelines.beam import quieten_beam
 from pipelines.counting import merge_patterns, shard_patterns
-from pipelines.manifests import Thresholds, write_manifest
+from pipelines.manifests import ManifestJob, write_manifest
 from pipelines.partitions import Part, Partitions
-from pipelines.settings import AnnotateSettings, ApplySettings
+from pipelines.settings import AnnotateSettings
 from pipelines.shards import ShardRef
 from pipelines.totals import ExactSums, add_up
+
+quieten_beam()  # in workers too, which import this module
 
 MERGED_ROWS = 1 << 14  # fewer are not worth a merge of their own
 
@@ -137,26 +139,27 @@ class CountPatterns(beam.PTransform):
 
 @dataclass
 class ApplyPolicy(beam.PTransform):
-    """Draws the manifest of every annotated shard, a committed table each, into `folder`."""
+    """Draws the manifest of every annotated shard, a committed table each."""
 
     stems: tuple[str, ...]
-    annotated: str
-    folder: str
-    catalogue: Catalogue
-    policy: Policy | None
-    settings: ApplySettings
-    digest: str
-    thresholds: Thresholds | None = None
+    job: ManifestJob
 
     def expand(self, pipeline: Any) -> beam.PCollection:
-        drawn_by = (self.policy, self.settings, self.digest, self.thresholds)
-        fixed = (self.folder, self.catalogue, *drawn_by)
-        annotations = self.annotated
         return (
             pipeline
             | "Tables" >> beam.Create(self.stems)
-            | "Draw" >> beam.Map(lambda stem: write_manifest(annotations, stem, *fixed))
+            | "Draw" >> beam.Map(write_manifest, self.job)
         )
+
+
+class _Call(beam.DoFn):
+    """Calls a function with every element; being of this module, it brings `quieten_beam` along."""
+
+    def __init__(self, work: Callable[[Any], Any]):
+        self._work = work
+
+    def process(self, element: Any) -> Iterable[Any]:
+        yield self._work(element)
 
 
 @dataclass
@@ -170,7 +173,8 @@ class ForEach(beam.PTransform):
     work: Callable[[Any], object]
 
     def expand(self, pipeline: Any) -> beam.PCollection:
-        return pipeline | "Elements" >> beam.Create(self.elements) | "Work" >> beam.Map(self.work)
+        elements = beam.Create(self.elements)
+        return pipeline | "Elements" >> elements | "Work" >> beam.ParDo(_Call(self.work))
 
 
 @dataclass
@@ -186,7 +190,7 @@ class AddUpShards(beam.PTransform):
         return (
             pipeline
             | "Tables" >> beam.Create(self.stems)
-            | "Measure" >> beam.Map(self.measure)
+            | "Measure" >> beam.ParDo(_Call(self.measure))
             | "Add up" >> beam.CombineGlobally(add_up).without_defaults()
             | "Write" >> beam.Map(lambda sums: sums.write(output))
         )

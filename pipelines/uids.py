@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from m4.errors import InputError
+from m4.hashing import order_of
 from pipelines import storage
 
 PAIR = np.dtype("u8,u8")
@@ -41,26 +42,37 @@ def to_uids(pairs: np.ndarray) -> list[str]:
 
 def sort_pairs(pairs: np.ndarray) -> np.ndarray:
     """Pairs in the order of their uids; much faster than numpy's sort of such a dtype."""
-    return pairs[np.lexsort((pairs["f1"], pairs["f0"]))]
+    return pairs[order_of(np.stack([pairs["f0"], pairs["f1"]]))]
+
+
+def distinct(pairs: np.ndarray) -> np.ndarray:
+    """Sorted pairs, each once."""
+    new = np.ones(len(pairs), dtype=bool)
+    new[1:] = pairs[1:] != pairs[:-1]
+    return pairs[new]
 
 
 def counts_in(subset: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """How often each of N pairs comes in a sorted subset, (N,) int64."""
-    if not len(subset):
-        return np.zeros(len(pairs), dtype=np.int64)
-    heads, tails = np.ascontiguousarray(subset["f0"]), subset["f1"]
-    first = np.searchsorted(heads, pairs["f0"], side="left")
-    last = np.searchsorted(heads, pairs["f0"], side="right")
-    found = last > first
-    is_first = tails.take(first, mode="clip") == pairs["f1"]
-    is_last = tails.take(np.maximum(last, 1) - 1) == pairs["f1"]
-    counts = np.where(found & is_first & is_last, last - first, 0)
-    # Two uids that share their first half, which happens by chance once in 2^64 pairs of them.
-    for row in np.flatnonzero(
-        found & (is_first != is_last) | (found & ~is_first & (last - first > 2))
-    ):
-        counts[row] = np.count_nonzero(tails[first[row] : last[row]] == pairs["f1"][row])
-    return counts
+    # numpy's searchsorted of one field would copy all of the subset.
+    return _rank(subset, pairs, after=True) - _rank(subset, pairs, after=False)
+
+
+def _rank(subset: np.ndarray, pairs: np.ndarray, *, after: bool) -> np.ndarray:
+    """How many of a sorted subset stand before each of N pairs, or before and at it, (N,) int64."""
+    low = np.zeros(len(pairs), dtype=np.int64)
+    high = np.full(len(pairs), len(subset))
+    f0, f1 = pairs["f0"], pairs["f1"]
+    for _ in range(len(subset).bit_length()):
+        middle = (low + high) // 2
+        there = subset[np.minimum(middle, len(subset) - 1)]
+        same = there["f0"] == f0
+        is_before = (there["f0"] < f0) | (same & (there["f1"] < f1))
+        if after:
+            is_before |= same & (there["f1"] == f1)
+        is_before &= middle < high
+        low, high = np.where(is_before, middle + 1, low), np.where(is_before, high, middle)
+    return low
 
 
 def read_subset(path: str) -> np.ndarray:
@@ -68,12 +80,7 @@ def read_subset(path: str) -> np.ndarray:
 
     Raises `InputError` where it is none, or is not sorted, as DataComp's own tools need it.
     """
-    try:
-        pairs = np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read as .npy: {error}") from None
-    if pairs.dtype != PAIR or pairs.ndim != 1:
-        raise InputError(f"{path}: holds {pairs.dtype} {pairs.shape}; a subset is (N,) of u8,u8")
+    pairs = read_pairs(path)
     f0, f1 = pairs["f0"], pairs["f1"]
     falling = (f0[1:] < f0[:-1]) | ((f0[1:] == f0[:-1]) & (f1[1:] < f1[:-1]))
     if falling.any():
@@ -82,8 +89,17 @@ def read_subset(path: str) -> np.ndarray:
     return pairs
 
 
-def write_subset(path: str, pairs: np.ndarray) -> None:
-    """Write pairs as a subset file, sorted."""
-    content = io.BytesIO()
-    np.save(content, sort_pairs(pairs))
-    storage.write_bytes(path, content.getvalue())
+def read_pairs(path: str) -> np.ndarray:
+    """Read such a file in whatever order it is in. Raises `InputError` where it is none."""
+    try:
+        if storage.is_remote(path):
+            pairs = np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False)
+        else:  # one copy in memory for all processes
+            pairs = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read as .npy: {error}") from None
+    if not isinstance(pairs, np.ndarray):
+        raise InputError(f"{path}: an archive of arrays; a subset is one array of u8,u8")
+    if pairs.dtype != PAIR or pairs.ndim != 1:
+        raise InputError(f"{path}: holds {pairs.dtype} {pairs.shape}; a subset is (N,) of u8,u8")
+    return pairs

@@ -50,6 +50,7 @@ def report(settings: ReportSettings) -> Path:
     Raises `InputError` where the run has not been solved yet, or a file of it is damaged.
     """
     contents = read_contents(Path(settings.run))
+    applied = contents.records.get("apply manifest")
     few, many = _pictures(contents) if settings.pictures else ([], [])
     environment = Environment(
         loader=PackageLoader("reporting", "."), autoescape=True, undefined=StrictUndefined
@@ -63,6 +64,8 @@ def report(settings: ReportSettings) -> Path:
         headlines=_headlines(contents),
         drawn_charts=_charts(contents),
         cells=_cells(contents),
+        opt_outs=None if applied is None else applied.opt_outs,
+        balance=None if applied is None else applied.balance,
         few=few,
         many=many,
         fewest=charts.FEWEST,

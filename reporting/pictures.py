@@ -13,7 +13,7 @@ from PIL import Image
 from m4.catalogue import Catalogue
 from m4.policy import Policy
 from pipelines import storage
-from pipelines.shards import IMAGE_EXTENSIONS, split_member
+from pipelines.groups import IMAGE_EXTENSIONS, split_member
 from pipelines.tables import committed, read_table, to_frame, to_patterns
 
 SIZE = 96

@@ -29,6 +29,7 @@ class Checkpoint:
     samples : that the model has seen
     loss, window : the last loss, and the losses since the last line of the log
     failures : samples set aside, by reason
+    receipt : what was read so far of this epoch, as json
     """
 
     step: int
@@ -43,6 +44,7 @@ class Checkpoint:
     loss: float
     window: list[float]
     failures: dict[str, int]
+    receipt: dict[str, Any]
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from m4.errors import InputError, UnusableSample
-from pipelines.shards import Failure, SampleSpan, ShardRef
-from pipelines.tables import committed, read_table
+from pipelines.shards import Failure, SampleSpan
+from pipelines.tables import IDENTITY_COLUMNS, committed, read_table
 from training.checkpoints import checkpoint_path, checkpoint_steps, read_checkpoint
-from training.manifest import IDENTITY
 from training.samples import SpanReader, parse_span
 from training.trainer import TrainSettings
 from vision import images
@@ -144,8 +143,8 @@ def _read_pictures(folder: str, size: int) -> Iterator[_Picture | Failure]:
     reader = SpanReader()
     try:
         for stem, commit in committed(folder):
-            shard = ShardRef(commit.shard, commit.size, commit.modified)
-            for row in read_table(folder, stem, IDENTITY).to_pylist():
+            shard = commit.ref
+            for row in read_table(folder, stem, IDENTITY_COLUMNS).to_pylist():
                 span = SampleSpan(row["offset"], row["length"])
                 try:
                     sample = parse_span(reader.read(shard, span), row["key"])

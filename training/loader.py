@@ -27,8 +27,9 @@ from webdataset.utils import pytorch_worker_info
 
 from m4.catalogue import Model
 from m4.errors import InputError, UnusableSample
+from pipelines.copies import Manifest, ManifestShard
+from pipelines.receipts import Use
 from pipelines.shards import Failure, SampleSpan, ShardRef
-from training.manifest import Manifest, ManifestShard
 from training.samples import SpanReader, parse_span
 from vision import images
 from vision.images import ImageFormat
@@ -83,14 +84,18 @@ class Batch:
     images : (B, 3, H, W) float32, normalised
     tokens : (B, L) int64
     uids : B ids
+    uses : the B samples as receipts count them
     failures : the samples that could not be used
+    unused : these, as receipts count them
     after : where a stream starts that goes on behind this batch
     """
 
     images: torch.Tensor
     tokens: torch.Tensor
     uids: tuple[str, ...]
+    uses: tuple[Use, ...]
     failures: tuple[Failure, ...]
+    unused: tuple[Use, ...]
     after: Position = Position()
 
 
@@ -99,7 +104,7 @@ class _Item:
     """One use of one sample. `content` is None until its bytes are read."""
 
     uid: str
-    key: str
+    use: Use
     shard: ShardRef
     span: SampleSpan
     round: int
@@ -179,7 +184,10 @@ class _Plan:
                 rows = self.manifest.rows(part, epoch)
                 most = max(most, int(rows.copies.max(initial=0)))
                 for row in np.flatnonzero(rows.copies > number).tolist():
-                    yield _Item(rows.uids[row], rows.keys[row], part.shard, rows.span(row), number)
+                    span = rows.span(row)
+                    weight = None if rows.weights is None else float(rows.weights[row])
+                    use = Use(part.stem, span.offset, rows.keys[row], weight)
+                    yield _Item(rows.uids[row], use, part.shard, span, number)
 
         while number < most:
             # A generator of its own for each round: what one round holds moves no other.
@@ -188,7 +196,7 @@ class _Plan:
             yield from webdataset.shuffle(buffer, initial=buffer, rng=generator)(fetch(items()))
             number += 1
 
-    def samples(self, epoch: int, worker: int = 0, workers: int = 1) -> int:
+    def samples(self, epoch: int, worker: int, workers: int) -> int:
         """Samples of one worker's epoch, copies counted."""
         shards = self.shards(epoch, worker, workers)
         return sum(int(self.manifest.rows(part, epoch).copies.sum()) for part in shards)
@@ -204,19 +212,27 @@ class _Preparation:
     decoded: Decoded
 
     def batch(self, items: list[_Item], epoch: int, reader: SpanReader) -> Batch:
-        pictures, tokens, uids, failures = [], [], [], []
+        pictures, tokens, used, failures, unused = [], [], [], [], []
         for item in items:
             try:
                 picture, ids = self._sample(item, epoch, reader)
             except UnusableSample as error:
-                failures.append(Failure(item.shard.name, item.key, str(error)))
+                failures.append(Failure(item.shard.name, item.use.key, str(error)))
+                unused.append(item.use)
                 continue
             pictures.append(picture)
             tokens.append(ids)
-            uids.append(item.uid)
+            used.append(item)
         stacked = torch.stack(tokens) if tokens else torch.empty(0, 0, dtype=torch.int64)
         pixels = images.normalise(pictures, self.image_format)
-        return Batch(pixels, stacked, tuple(uids), tuple(failures))
+        return Batch(
+            pixels,
+            stacked,
+            tuple(item.uid for item in used),
+            tuple(item.use for item in used),
+            tuple(failures),
+            tuple(unused),
+        )
 
     def known(self, item: _Item) -> bool:
         return (item.shard.path, item.span.offset) in self.decoded
@@ -240,7 +256,7 @@ class _Preparation:
         if isinstance(item.content, UnusableSample):
             raise item.content
         content = item.content or reader.read(item.shard, item.span)
-        sample = parse_span(content, item.key)
+        sample = parse_span(content, item.use.key)
         size = self.image_format.size
         image = images.decode(sample.image, size)
         ids = self.tokenize([sample.caption])[0]
@@ -339,10 +355,6 @@ class Loader:
                 f"{self.settings.manifest}: batch_size is {self.settings.batch_size}, but an epoch "
                 f"has {samples} samples, copies counted; lower batch_size or use more data"
             )
-
-    def samples_per_epoch(self, epoch: int) -> int:
-        """Samples of an epoch for this rank, copies counted."""
-        return self._plan.samples(epoch)
 
     def __iter__(self) -> Iterator[Batch]:
         start = torch.zeros(2 + self._workers, dtype=torch.int64).share_memory_()

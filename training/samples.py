@@ -8,7 +8,8 @@ from typing import IO
 
 from m4.errors import UnusableSample
 from pipelines import storage
-from pipelines.shards import IMAGE_EXTENSIONS, SampleSpan, ShardRef, split_member
+from pipelines.groups import IMAGE_EXTENSIONS, split_member
+from pipelines.shards import SampleSpan, ShardRef, unreadable_reason
 
 STREAMS_KEPT = 8
 
@@ -38,7 +39,7 @@ class SpanReader:
             stream.seek(span.offset)
             content = stream.read(span.length)
         except OSError as error:
-            raise UnusableSample(f"unreadable shard: {error.strerror or error}") from None
+            raise UnusableSample(unreadable_reason(error)) from None
         if len(content) < span.length:
             raise UnusableSample("the span ends outside the shard")
         return content

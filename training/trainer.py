@@ -19,6 +19,7 @@ from pydantic import Field
 
 from m4.errors import InputError
 from pipelines import storage
+from pipelines.receipts import Receipt, UseCounter
 from training.checkpoints import (
     Checkpoint,
     check_same_run,
@@ -41,7 +42,8 @@ class TrainSettings(LoaderSettings):
 
     Attributes
     ----------
-    out : folder of the checkpoints `step-*.pt` and of `log.jsonl`
+    out : folder of the checkpoints `step-*.pt`, of `log.jsonl`, and of `receipts/`, which say for
+        each epoch what was read of the manifest
     steps : of the optimiser, in all
     learning_rate : the highest; it rises over `warmup_steps`, then falls to 0 along a cosine
     weight_decay : of matrices; gains, biases and the logit scale have none
@@ -168,6 +170,22 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def _ends_epoch(batch: Batch, batches: Iterator[Batch]) -> bool:
+    """Whether a batch is the last of its epoch, which shows only by what would come next.
+
+    Where that cannot be read, the epoch is not known to have ended; training has, all the same.
+    """
+    try:
+        return next(batches).after.epoch > batch.after.epoch
+    except InputError:
+        return False
+
+
+def receipt_path(folder: Path, epoch: int) -> Path:
+    """Where a run writes what was read in an epoch."""
+    return folder / "receipts" / f"epoch-{epoch:05d}.json"
+
+
 def make_optimizer(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
     """AdamW that decays matrices only.
 
@@ -215,6 +233,7 @@ class _Run:
     criterion: torch.nn.Module
     loader: Loader
     log: TrainingLog
+    uses: UseCounter
     position: Position = field(default_factory=Position)
     step: int = 0
     samples: int = 0
@@ -240,7 +259,9 @@ class _Run:
         if found is not None:
             check_same_run(folder, found, _record(settings), loader.manifest.fingerprint)
         log = TrainingLog(folder / "log.jsonl", step=0 if found is None else found.step)
-        run = cls(settings, model, optimizer, make_loss(settings.loss), loader, log, start)
+        uses = UseCounter.begin(loader.manifest, start.epoch)
+        criterion = make_loss(settings.loss)
+        run = cls(settings, model, optimizer, criterion, loader, log, uses, start)
         if found is not None:
             run._take_up(found)
         return run
@@ -250,6 +271,7 @@ class _Run:
         self.optimizer.load_state_dict(found.optimizer)
         self.step, self.samples, self.loss = found.step, found.samples, found.loss
         self.window, self.failures = list(found.window), Counter(found.failures)
+        self.uses = UseCounter(Receipt.model_validate(found.receipt))
         torch.set_rng_state(found.random[0])
         if self.settings.device == "cuda":
             torch.cuda.set_rng_state_all(found.random[1:])
@@ -257,9 +279,15 @@ class _Run:
     def finish(self, progress: Progress | None) -> None:
         """Take the remaining steps."""
         steps, since, seen = self.settings.steps, time.monotonic(), self.samples
-        batches = iter(self.loader) if self.step < steps else iter(())
+        if self.step == steps:
+            self._write_receipt(finished=False)  # unless the checkpoint's says that it was
+            return
+        batches = iter(self.loader)
         while self.step < steps:
             batch = next(batches)
+            if batch.after.epoch > self.position.epoch:
+                self._write_receipt(finished=True)
+                self.uses = UseCounter.begin(self.loader.manifest, batch.after.epoch)
             self.position = batch.after
             self._count(batch)
             if not batch.uids:
@@ -273,14 +301,17 @@ class _Run:
                 self._write_line(rate, (self.samples - seen) / max(now - since, 1e-9))
                 since, seen = now, self.samples
             if self.step % self.settings.checkpoint_every == 0 or self.step == steps:
-                self._check_failures(final=self.step == steps)
-                self._save()
+                final = self.step == steps
+                self._check_failures(final=final)
+                self._save(epoch_ends=final and _ends_epoch(batch, batches))
             if progress is not None:
                 progress(self.step, steps)
 
     def _count(self, batch: Batch) -> None:
         self.samples += len(batch.uids)
         self.failures.update(failure.reason for failure in batch.failures)
+        self.uses.count(batch.uses)
+        self.uses.count(batch.unused, failed=True)
         self._check_failures(final=False)
 
     def _check_failures(self, *, final: bool) -> None:
@@ -332,7 +363,13 @@ class _Run:
         self.log.add(LogLine(self.step, epoch, self.samples, mean, rate, scale, speed))
         self.window.clear()
 
-    def _save(self) -> None:
+    def _write_receipt(self, *, finished: bool) -> Receipt:
+        """Write what was read of this epoch. A run that is taken up again writes it anew."""
+        receipt = self.uses.receipt(finished=finished)
+        receipt.write(str(receipt_path(Path(self.settings.out), self.position.epoch)))
+        return receipt
+
+    def _save(self, *, epoch_ends: bool) -> None:
         cuda = self.settings.device == "cuda"
         generators = torch.cuda.get_rng_state_all() if cuda else []
         self.log.secure()
@@ -351,6 +388,7 @@ class _Run:
                 loss=self.loss,
                 window=list(self.window),
                 failures=dict(self.failures),
+                receipt=self._write_receipt(finished=epoch_ends).model_dump(mode="json"),
             ),
             final=self.step == self.settings.steps,
         )

@@ -117,7 +117,7 @@ def find_tables(path: str) -> list[str]:
     """
     if path.endswith(KINDS):
         return [path]
-    files = storage.match(storage.join(path, "*"))
+    files = storage.files(path, "*")
     stems: dict[str, str] = {}
     for kind in KINDS:  # the parquet beside an array is a part of its table
         for file in files:

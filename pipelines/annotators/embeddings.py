@@ -29,6 +29,7 @@ class EmbeddingAnnotator:
 
     name = "embeddings"
     size = 0
+    fields = ()
 
     def __init__(
         self, catalogue: Catalogue, heads: Sequence[Head], tables: EmbeddingTables, decide: bool

@@ -101,6 +101,7 @@ class FieldAnnotator:
     def __init__(self, catalogue: Catalogue):
         self._catalogue = catalogue
         self._rules = Rules.of(catalogue)
+        self.fields = self._rules.columns
 
     def begin(self, stem: str) -> None:
         """Nothing belongs to a shard as a whole."""
@@ -114,6 +115,7 @@ class TableAnnotator:
 
     name = "tables"
     size = 0
+    fields = ()
 
     def __init__(self, catalogue: Catalogue, table: JoinedTable):
         self._catalogue = catalogue

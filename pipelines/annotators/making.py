@@ -12,11 +12,17 @@ from pipelines.annotators.fields import FieldAnnotator, TableAnnotator
 from pipelines.annotators.joined import JoinedTable
 from pipelines.annotators.marks import Annotator
 from pipelines.captions.annotator import CaptionAnnotator, check_languages
+from pipelines.metadata_tables import check_pictures
 from pipelines.record import digest_of
+from pipelines.shards import ShardRef
+from pipelines.tables import annotation_schema
 from vision.onnx_declaration import declared_model
 
 if TYPE_CHECKING:
     from pipelines.settings import AnnotateSettings
+
+
+LOOKING = {"pixels", "onnx"}  # annotators that look at pictures
 
 
 class Models:
@@ -56,6 +62,13 @@ def check_annotators(settings: "AnnotateSettings", catalogue: Catalogue) -> None
             _check_captions(settings, catalogue)
         else:
             list(makers[name]())
+
+
+def check_shards(settings: "AnnotateSettings", shards: Sequence[ShardRef]) -> None:
+    """Raise `InputError` where an annotator looks at pictures that shards do not have."""
+    for name in settings.annotators:
+        if name in LOOKING:
+            check_pictures(shards, f"annotator {name!r}")
 
 
 def _makers(
@@ -153,17 +166,19 @@ def _onnx(
 def settings_digest(settings: "AnnotateSettings", catalogue: Catalogue) -> str:
     """Digest of everything that decides what a shard's annotations say.
 
-    Models and tables count by their sizes and times, which is what can be had of gigabytes.
+    Models and tables count by their sizes and times, which is what can be had of gigabytes. So do
+    the names of the columns: what another version wrote without one of them is annotated again.
     """
     chosen = settings.model_dump_json(exclude={"shards", "run", "max_failures", "beam", "device"})
     files = [*settings.heads, *settings.onnx, *map(declared_model, settings.onnx)]
     files += [each for each in (settings.table, settings.embeddings, settings.pretrained) if each]
-    return digest_of(catalogue.digest, chosen, *_fingerprints(files))
+    columns = annotation_schema(catalogue).names
+    return digest_of(catalogue.digest, chosen, *columns, *_fingerprints(files))
 
 
 def _fingerprints(paths: Sequence[str]) -> Iterator[str]:
     for path in paths:
-        for each in [path, *storage.match(storage.join(path, "*"))]:
+        for each in [path, *storage.files(path, "*")]:
             try:
                 size, modified = storage.size_and_time(each)
             except OSError:

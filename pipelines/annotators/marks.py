@@ -59,6 +59,7 @@ class Annotator(Protocol):
     """Marks the samples of one shard after the other.
 
     `size` is how many pixels it wants to see along a picture's shorter side; 0: it does not look.
+    `fields` names what it reads of `Sample.metadata`.
     `begin` is told the shard's stem before its first batch; it raises `InputError` where what
     belongs to the shard (a table) cannot be used, and the shard is then set aside.
     """
@@ -68,6 +69,9 @@ class Annotator(Protocol):
 
     @property
     def size(self) -> int: ...
+
+    @property
+    def fields(self) -> Sequence[str]: ...
 
     def begin(self, stem: str) -> None: ...
 

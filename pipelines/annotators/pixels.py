@@ -28,6 +28,7 @@ class PixelAnnotator:
     """
 
     name = "pixels"
+    fields = ()
 
     def __init__(
         self, catalogue: Catalogue, embedder: "Embedder", heads: Sequence[Head], decide: bool
@@ -68,6 +69,8 @@ class OnnxAnnotator:
 
     Raises `InputError` where the declaration does not fit the catalogue.
     """
+
+    fields = ()
 
     def __init__(self, catalogue: Catalogue, model: "OnnxModel"):
         self.name = f"onnx:{model.name}"

@@ -48,6 +48,7 @@ class CaptionAnnotator:
 
     name = "captions"
     size = 0
+    fields = ()
 
     def __init__(
         self, catalogue: Catalogue, *, languages: Sequence[str] = (ENGLISH,), names: bool = False

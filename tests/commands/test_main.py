@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tarfile
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,17 @@ def test_it_runs_as_an_installed_command() -> None:
     )
     assert done.returncode == 2
     assert done.stderr == "error: none.yaml: no such file\n"
+
+
+@pytest.mark.parametrize("verb", ["validate", "reshard"])
+def test_what_the_system_refuses_is_said_in_a_sentence(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "/somewhere")
+
+    module = import_module(f"commands.{verb}")
+    monkeypatch.setattr(module, verb, refuse)
+    given = {"validate": ["--shards", "x.tar"], "reshard": ["--run", "r", "--out", "o"]}
+    assert main([verb, *given[verb], "--quiet"]) == 2
+    assert capsys.readouterr().err == "error: /somewhere: Permission denied\n"

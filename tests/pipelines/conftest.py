@@ -15,9 +15,9 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from PIL import Image
 
 from m4.catalogue import Catalogue, load_catalogue
-from pipelines.settings import AnnotateSettings
+from pipelines.settings import AnnotateSettings, CountSettings, SolveSettings
 from pipelines.shards import ShardRef
-from pipelines.stages import annotate
+from pipelines.stages import annotate, count, solve
 
 Member = tuple[str, bytes]
 Pairs = list[list[Member]]
@@ -184,6 +184,18 @@ def annotated(
         )
     )
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def policy_path(
+    annotated: Path, catalogue_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The policy that balances the annotated run, with its patterns.parquet beside it."""
+    folder = tmp_path_factory.mktemp("policy")
+    (folder / "annotations").symlink_to(annotated / "annotations")
+    count(CountSettings(run=str(folder), catalogue=str(catalogue_path)))
+    solve(SolveSettings(run=str(folder), catalogue=str(catalogue_path), eta=0.6, cap=2.0))
+    return folder / "policy.json"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Annotating whole shards: tables, markers, failures, determinism, resuming."""
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -78,7 +79,11 @@ def test_a_table_has_a_row_for_each_sample(
     annotate_one: Callable[..., Commit],
 ) -> None:
     members = [
-        *pair("a", "a girl and a cook", {"uid": "a" * 32, "faces": {"child": 0.5}}),
+        *pair(
+            "a",
+            "a girl and a cook",
+            {"uid": "a" * 32, "faces": {"child": 0.5}, "url": "http://a.org/\u00e9.jpg"},
+        ),
         *pair("b", None, {"caption": "a nurse", "gender": "both", "places": ["kitchen"]}),
         *pair("c", "nobody"),
     ]
@@ -117,6 +122,7 @@ def test_a_table_has_a_row_for_each_sample(
             "labels": [1],
             "label_sources": ["captions"],
             "utility": 1.0,
+            "url_sha256": hashlib.sha256(b"http://a.org/\xc3\xa9.jpg").digest()[:16],
         },
         {
             **person,
@@ -129,8 +135,12 @@ def test_a_table_has_a_row_for_each_sample(
             "labels": [0, 3],
             "label_sources": ["captions", "fields"],
             "utility": 1.0,
+            "url_sha256": None,
         },
-        {**unknown, "language": "en", "labels": [], "label_sources": [], "utility": 1.0},
+        {
+            **{**unknown, "language": "en", "labels": [], "label_sources": [], "utility": 1.0},
+            "url_sha256": None,
+        },
     ]
     assert commit == read_commit(str(tmp_path / "run" / "annotations"), "00000")
     assert commit.model_dump() == {
@@ -141,9 +151,44 @@ def test_a_table_has_a_row_for_each_sample(
         "rows": 3,
         "damaged": False,
         "failures": {},
+        "drops": {},
         "examples": {},
-        "counts": {},
+        "counts": {"urls": 1},
     }
+
+
+@pytest.mark.parametrize("url", ["", 7, None, ["http://a.org"], "http://a.org/\ud800"])
+def test_what_is_no_url_is_null(
+    tmp_path: Path,
+    tar_bytes: MakeTar,
+    pair: MakePair,
+    write: Write,
+    annotate_one: Callable[..., Commit],
+    url: object,
+) -> None:
+    shard = write(tmp_path / "00000.tar", tar_bytes(pair("a", "a photo", {"url": url})))
+    commit = annotate_one(shard, "fields")
+    table = pq.read_table(tmp_path / "run" / "annotations" / "00000.parquet")
+    assert table["url_sha256"].to_pylist() == [None]
+    assert (commit.rows, commit.counts) == (1, {"urls": 0})
+
+
+def test_tables_with_other_columns_are_annotated_again(
+    tmp_path: Path,
+    settings: AnnotateSettings,
+    people: People,
+    write_shards: WriteShards,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What an earlier version wrote, without a column of today's."""
+    write_shards(tmp_path / "shards", people(4), 1)
+    less = annotation_schema(load_catalogue(settings.catalogue)).remove(4)
+    with monkeypatch.context() as earlier:
+        earlier.setattr("pipelines.annotators.making.annotation_schema", lambda _: less)
+        annotate(settings)
+    before = tables(tmp_path / "run")
+    annotate(settings)
+    assert tables(tmp_path / "run")["00000.json"] != before["00000.json"]
 
 
 def test_the_schema_names_types_and_what_may_be_null(catalogue: Catalogue) -> None:
@@ -155,10 +200,11 @@ def test_the_schema_names_types_and_what_may_be_null(catalogue: Catalogue) -> No
     assert kinds["offset"] == kinds["length"] == pa.int64()
     assert kinds["gender.woman"] == kinds["age.child"] == kinds["utility"] == pa.float32()
     assert kinds["labels"] == pa.list_(pa.int32())
+    assert kinds["url_sha256"] == pa.binary(16)
     nullable = {field.name for field in schema if field.nullable}
     assert nullable == {
         *catalogue.value_names,
-        *("gender:source", "age:source", "person:source", "person", "language"),
+        *("gender:source", "age:source", "person:source", "person", "language", "url_sha256"),
     }
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from m4.errors import InputError
 from pipelines.beam import FLINK_OPTIONS, BeamSettings, _unknown, run, watch
+from pipelines.transforms import ForEach
 
 
 def test_the_default_runs_in_this_process() -> None:
@@ -127,3 +128,25 @@ def test_without_progress_nothing_is_watched(tmp_path: Path) -> None:
     threads = threading.active_count()
     with watch(str(tmp_path), ["a"], None):
         assert threading.active_count() == threads
+
+
+def _complain(element: str) -> None:
+    raise InputError(f"{element}: cannot be used; mend it")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_a_worker_complains_of_is_told_in_its_own_sentence(processes: int) -> None:
+    with pytest.raises(InputError) as error:
+        run(ForEach(("00000.tar",), _complain), BeamSettings(processes=processes))
+    assert str(error.value) == "00000.tar: cannot be used; mend it"
+
+
+def _fail(element: str) -> None:
+    raise ZeroDivisionError(element)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_other_errors_of_workers_stay_what_they_are(processes: int) -> None:
+    with pytest.raises(Exception, match=r"ZeroDivisionError|00000") as error:
+        run(ForEach(("00000.tar",), _fail), BeamSettings(processes=processes))
+    assert not isinstance(error.value, InputError)

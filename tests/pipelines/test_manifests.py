@@ -20,25 +20,13 @@ from m4.sampling import draw_copies
 from pipelines.beam import BeamSettings
 from pipelines.manifests import Thresholds
 from pipelines.record import read_run
-from pipelines.settings import AnnotateSettings, ApplySettings, CountSettings, SolveSettings
-from pipelines.stages import annotate, apply, count, solve
-from pipelines.tables import read_commit, to_patterns
+from pipelines.settings import AnnotateSettings, ApplySettings, CountSettings
+from pipelines.stages import annotate, apply, count
+from pipelines.tables import check_manifest, committed, read_commit, to_patterns
 
 People = Callable[[int], list[Any]]
 WriteShards = Callable[..., list[Any]]
 IDENTITY = ["uid", "key", "offset", "length"]
-
-
-@pytest.fixture(scope="module")
-def policy_path(
-    annotated: Path, catalogue_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The policy that balances the annotated run."""
-    folder = tmp_path_factory.mktemp("policy")
-    (folder / "annotations").symlink_to(annotated / "annotations")
-    count(CountSettings(run=str(folder), catalogue=str(catalogue_path)))
-    solve(SolveSettings(run=str(folder), catalogue=str(catalogue_path), eta=0.6, cap=2.0))
-    return folder / "policy.json"
 
 
 @pytest.fixture
@@ -80,9 +68,11 @@ def test_copies_are_drawn_from_the_policys_weights(
         commit = read_commit(str(run / "manifest"), f"0000{i}")
         assert commit is not None
         assert (commit.rows, commit.failures) == (60, {})
+        assert commit.counts["most"] == wanted.max()
+        assert commit.counts.keys() == {"used", "copies", "most", "opted_out"}
+        assert commit.counts["opted_out"] == 0
         assert commit.counts["used"] == np.count_nonzero(wanted)
         assert commit.counts["copies"] == wanted.sum()
-        assert commit.counts["planned"] == pytest.approx(weights.sum())
     assert set(seen) == {0, 1, 2}  # all kinds occur, or the test would prove little
     used = np.count_nonzero(seen)
     assert (record.rows_in, record.kept, record.dropped) == (240, used, 240 - used)
@@ -132,7 +122,10 @@ def test_weights_stand_in_the_manifest_only_where_asked_for(
     run: Path, settings: ApplySettings, catalogue: Catalogue, policy_path: Path
 ) -> None:
     apply(settings)
+    count(CountSettings(run=str(run), catalogue=settings.catalogue))
     apply(settings.model_copy(update={"manifest": "weighted", "weights": True}))
+    wanted: list[float] = []
+    written: list[float] = []
     for i in range(4):
         plain = pq.read_table(run / "manifest" / f"0000{i}.parquet")
         weighted = pq.read_table(run / "weighted" / f"0000{i}.parquet")
@@ -140,8 +133,12 @@ def test_weights_stand_in_the_manifest_only_where_asked_for(
         assert weighted.column_names == [*IDENTITY, "copies", "weight"]
         assert weighted.drop_columns("weight").equals(plain)
         annotations = pq.read_table(run / "annotations" / f"0000{i}.parquet")
-        wanted = weights_of(annotations, catalogue, policy_path)
-        assert weighted["weight"].to_pylist() == wanted.tolist()
+        wanted += weights_of(annotations, catalogue, policy_path).tolist()
+        written += weighted["weight"].to_pylist()
+    # A level is the mean weight of its examples, of all shards together.
+    for level in set(written):
+        held = [exact for exact, each in zip(wanted, written, strict=True) if each == level]
+        assert level == pytest.approx(np.mean(held))
 
 
 def test_a_manifest_carries_no_attributes(run: Path, settings: ApplySettings) -> None:
@@ -165,9 +162,11 @@ def test_another_epoch_or_seed_draws_afresh(
     assert copies_of(run) == first
 
 
-def test_under_the_manifests_weights_each_label_is_within_its_tolerance(
+def test_under_the_manifests_weights_each_label_is_nearly_within_its_tolerance(
     run: Path, settings: ApplySettings, catalogue: Catalogue
 ) -> None:
+    """Planned: with 240 samples in levels of 20, within .06 of it."""
+    count(CountSettings(run=str(run), catalogue=settings.catalogue))
     apply(settings.model_copy(update={"weights": True}))
     for r, label in enumerate(catalogue.label_names):
         women: list[float] = []
@@ -179,7 +178,7 @@ def test_under_the_manifests_weights_each_label_is_within_its_tolerance(
                 if r in mark["labels"] and mark["gender.woman"] is not None:
                     women.append(mark["gender.woman"])
                     weights.append(draw["weight"])
-        assert abs(np.average(women, weights=weights) - 0.5) <= 0.15 + 1e-6, label
+        assert abs(np.average(women, weights=weights) - 0.5) <= 0.15 + 0.06, label
         if label in ("nurse", "chef"):
             assert abs(np.mean(women) - 0.5) > 0.15, label
 
@@ -192,6 +191,31 @@ def calibrated(run: Path, settings: ApplySettings) -> ApplySettings:
     """Settings of a calibrated design, in a run with its patterns counted."""
     count(CountSettings(run=str(run), catalogue=settings.catalogue))
     return settings.model_copy(update={"design": "calibrated"})
+
+
+def test_the_largest_number_of_copies_is_on_the_marker(
+    tmp_path: Path, settings: ApplySettings, people: People, write_shards: WriteShards
+) -> None:
+    write_shards(tmp_path / "shards", people(240), 1)
+    (tmp_path / "shards" / "empty.tar").write_bytes(b"")
+    other = tmp_path / "other"
+    annotate(
+        AnnotateSettings(
+            shards=(str(tmp_path / "shards"),),
+            catalogue=settings.catalogue,
+            run=str(other),
+            annotators=("captions", "fields"),
+            max_failures=1.0,
+        )
+    )
+    apply(settings.model_copy(update={"run": str(other)}))
+    most = {}
+    for stem in ("00000", "empty"):
+        commit = read_commit(str(other / "manifest"), stem)
+        assert commit is not None
+        most[stem] = commit.counts["most"]
+    assert most == {"00000": max(copies_of(other).values()), "empty": 0}
+    assert most["00000"] == 2
 
 
 def thresholds_of(run: Path, name: str = "manifest") -> Thresholds:
@@ -230,6 +254,8 @@ def test_calibrated_copies_are_nearer_to_what_was_asked_for(
 def test_calibrated_copies_are_drawn_with_the_thresholds_beside_the_manifest(
     run: Path, calibrated: ApplySettings, catalogue: Catalogue, policy_path: Path
 ) -> None:
+    apply(calibrated.model_copy(update={"weights": True, "design": "poisson"}))
+    poisson = [pq.read_table(run / "manifest" / f"0000{i}.parquet") for i in range(4)]
     apply(calibrated.model_copy(update={"weights": True}))
     thresholds, policy = thresholds_of(run), Policy.load(policy_path)
     planned = copies_of(run)
@@ -240,9 +266,8 @@ def test_calibrated_copies_are_drawn_with_the_thresholds_beside_the_manifest(
         wanted = draw_copies(drawn, annotations["uid"].to_pylist(), seed=3)
         assert made["copies"].to_pylist() == wanted.tolist()
         # What is redrawn each epoch is redrawn from the policy: thresholds are for one draw.
-        weights = weights_of(annotations, catalogue, policy_path)
-        assert made["weight"].to_pylist() == weights.tolist()
-        assert np.abs(drawn - weights).max() > 0
+        assert made["weight"].equals(poisson[i]["weight"])
+        assert np.abs(drawn - weights_of(annotations, catalogue, policy_path)).max() > 0
     assert sum(planned.values()) == thresholds.realised.copies
 
 
@@ -327,6 +352,35 @@ def test_patterns_of_other_annotations_are_refused(
     assert not (run / "manifest").exists()
 
 
+def test_patterns_that_were_not_counted_in_this_run_are_refused(
+    run: Path, calibrated: ApplySettings
+) -> None:
+    """For thresholds and for levels alike; the same patterns, but nobody says of what."""
+    (run / "run.json").unlink()
+    for how in ({}, {"design": "poisson", "weights": True}):
+        with pytest.raises(InputError, match=r"annotations holds; run count again"):
+            apply(calibrated.model_copy(update=how))
+    assert not (run / "manifest").exists()
+
+
+def test_what_lies_beside_a_manifest_belongs_to_it(run: Path, calibrated: ApplySettings) -> None:
+    """Thresholds and levels of an earlier draw are removed, those of other manifests are not."""
+    poisson: dict[str, object] = {"design": "poisson"}
+    both = calibrated.model_copy(update={"weights": True})
+    apply(both.model_copy(update={"manifest": "other"}))
+    for change, wanted in (
+        ({}, {"levels", "thresholds"}),
+        ({"weights": False}, {"thresholds"}),
+        (poisson, {"levels"}),
+        ({}, {"levels", "thresholds"}),
+        ({**poisson, "policy": None}, set()),
+    ):
+        apply(both.model_copy(update=change))
+        found = {path.stem.removeprefix("manifest-") for path in run.glob("manifest-*.json")}
+        assert found == wanted
+    assert len(list(run.glob("other-*.json"))) == 2
+
+
 def test_what_are_no_thresholds_is_refused(run: Path, calibrated: ApplySettings) -> None:
     (run / "manifest-thresholds.json").write_text("{}")
     with pytest.raises(InputError, match=r"manifest-thresholds\.json: not thresholds; delete it"):
@@ -400,6 +454,23 @@ def test_a_shard_without_samples_has_an_empty_manifest(
 
 
 # Refusals
+
+
+def test_a_manifest_of_other_annotations_is_named(run: Path, settings: ApplySettings) -> None:
+    apply(settings)
+    folder, tables = run / "manifest", list(committed(str(run / "annotations")))
+    check_manifest(str(folder), tables)
+    stem, first = tables[0]
+    other = [(stem, first.model_copy(update={"size": first.size + 1})), *tables[1:]]
+    with pytest.raises(InputError, match=r"00000\.parquet was drawn from other annotations"):
+        check_manifest(str(folder), other)
+    table = pq.read_table(folder / "00001.parquet")
+    pq.write_table(table[:-1], folder / "00001.parquet")
+    with pytest.raises(InputError, match=r"00001\.parquet was drawn from other annotations"):
+        check_manifest(str(folder), tables)
+    (folder / "00000.json").unlink()
+    with pytest.raises(InputError, match=r"00000\.parquet is missing; run apply first"):
+        check_manifest(str(folder), tables)
 
 
 def test_a_policy_of_another_catalogue_is_refused(

@@ -72,6 +72,7 @@ def leaning(catalogue: Catalogue) -> pa.Table:
             pa.array(labels, pa.list_(pa.int32())),
             pa.array([[] for _ in range(ROWS)], pa.list_(pa.string())),
             pa.array(draw.choice([0.5, 0.8, 1.0], ROWS).astype(np.float32)),
+            pa.nulls(ROWS, pa.binary(16)),
         ],
         schema=annotation_schema(catalogue),
     )

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from m4.errors import InputError
+from pipelines.groups import split_member
 from pipelines.shards import (
     LARGEST_TEXT,
     LONGEST_CAPTION,
@@ -24,7 +25,6 @@ from pipelines.shards import (
     expand_braces,
     find_shards,
     read_samples,
-    split_member,
 )
 
 Member = tuple[str, bytes]

@@ -119,3 +119,38 @@ def test_only_a_scheme_is_remote() -> None:
     assert storage.is_remote("gs://bucket/a.tar")
     assert not storage.is_remote("/data/a.tar")
     assert not storage.is_remote("a:b/c.tar")
+
+
+def test_a_folder_is_listed_and_removed_with_all_below_it(tmp_path: Path, address: Address) -> None:
+    folder = tmp_path / "folder"
+    for name, size in (("b.bin", 3), ("a.bin", 5), ("deep/er/c.bin", 7), (".hidden", 2)):
+        storage.write_bytes(address(folder / name), b"x" * size)
+    storage.write_bytes(address(tmp_path / "folder-beside"), b"stays")
+    found = storage.sizes_below(address(folder))
+    assert found == {
+        address(folder / name): size
+        for name, size in ((".hidden", 2), ("a.bin", 5), ("b.bin", 3), ("deep/er/c.bin", 7))
+    }
+    assert list(found) == sorted(found)
+    storage.remove_all(list(found)[:2])
+    assert list(storage.sizes_below(address(folder))) == list(found)[2:]
+    storage.remove_folder(address(folder))
+    assert [each.name for each in tmp_path.iterdir()] == ["folder-beside"]
+    storage.remove_folder(address(folder))  # nothing there, nothing to do
+    assert storage.sizes_below(address(folder)) == {}
+
+
+def test_a_linked_folder_is_removed_with_what_it_leads_to(tmp_path: Path) -> None:
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "link"
+    storage.write_bytes(str(elsewhere / "deep" / "file"), b"content")
+    link.symlink_to(elsewhere)
+    assert storage.sizes_below(str(link)) == {str(link / "deep" / "file"): 7}
+    storage.remove_folder(str(link))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_whose_folder_is_gone_already_is_removed(tmp_path: Path) -> None:
+    """As a removal leaves it that was killed in between."""
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    storage.remove_folder(str(tmp_path / "link"))
+    assert list(tmp_path.iterdir()) == []

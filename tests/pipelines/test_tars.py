@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipelines.tars import LARGEST_PREFIX, Damage, Member, TarReader
+from pipelines.tars import LARGEST_PREFIX, Damage, Member, Skipped, TarReader
 
 MakeTar = Callable[..., bytes]
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]
@@ -199,7 +199,34 @@ def test_pax_records_for_all_hold_until_others_come() -> None:
         entry(b"b", b"2") + pax(record("path", "")) + entry(b"c", b"3") + entry(b"d", b"") + END
     )
     assert names_of(content) == ["all", "one", "c", "all"]
-    assert walk(content)[0] == Member("all", 1024, 1536, 1, 2048)
+    assert walk(content)[0] == Member("all", 1024, 1536, 1, 2048, inherits=True)
+
+
+def test_members_that_a_global_header_may_name_or_measure_say_so() -> None:
+    """Their own bytes, copied elsewhere, would be read as something else."""
+    name, nothing = pax(record("path", "all"), b"g"), pax(record("path", ""), b"g")
+    content = entry(b"a", b"1") + pax(record("comment", "x"), b"g") + entry(b"b", b"2") + name
+    content += entry(b"c", b"3") + nothing + entry(b"d", b"4")
+    size = pax(record("size", "5"), b"g") + header(b"e", b"0") + padded(b"hello")
+    found = [each for each in walk(content + size + END) if isinstance(each, Member)]
+    assert [each.inherits for each in found] == [False, False, True, False, True]
+    alone = [members_of((content + size)[each.header_offset : each.end] + END) for each in found]
+    assert alone == [[("a", b"1")], [("b", b"2")], [("c", b"3")], [("d", b"4")], [("e", b"")]]
+    assert members_of(content + size + END)[2::2] == [("all", b"3"), ("e", b"hello")]
+
+
+def test_what_is_no_file_is_yielded_where_it_is_asked_for() -> None:
+    folder = header(b"folder/", b"0", b"5")
+    link = header(b"folder/link", b"0", b"2")
+    records = pax(record("comment", "x"), b"g")
+    content = folder + entry(b"folder/a", b"1") + link + records + END
+    everything = list(TarReader(io.BytesIO(content), skipped=True))
+    assert [type(each) for each in everything] == [Skipped, Member, Skipped, Skipped]
+    kinds = [each.kind for each in everything if isinstance(each, Member)]
+    assert bytes(kinds) == b"502g"
+    assert [each for each in everything if not isinstance(each, Skipped)] == walk(content)
+    broken = content[:1024] + b"?" * 512 + content[1536:]
+    assert next(iter(TarReader(io.BytesIO(broken), skipped=True))) == everything[0]
 
 
 def test_a_pax_path_that_is_not_utf_8_is_escaped() -> None:

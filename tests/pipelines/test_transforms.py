@@ -28,6 +28,7 @@ from pipelines import (
 )
 from pipelines.annotation import AnnotationJob
 from pipelines.counting import merge_patterns, shard_patterns
+from pipelines.manifests import ManifestJob
 from pipelines.partitions import Partitions
 from pipelines.shards import ShardRef
 from pipelines.transforms import _MergePatterns
@@ -175,10 +176,8 @@ def test_apply_policy_writes_a_manifest_of_each_table(
 ) -> None:
     settings = ApplySettings(run="", catalogue="")
     annotations = str(annotated / "annotations")
-    job = ApplyPolicy(
-        ("00000", "00003"), annotations, str(tmp_path), catalogue, None, settings, "mine"
-    )
-    run(job, lambda found: None)
+    job = ManifestJob(annotations, str(tmp_path), catalogue, None, settings)
+    run(ApplyPolicy(("00000", "00003"), job), lambda found: None)
     assert sorted(path.name for path in tmp_path.glob("*.parquet")) == [
         *("00000.parquet", "00003.parquet")
     ]

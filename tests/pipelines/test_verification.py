@@ -85,6 +85,7 @@ def annotations_of(catalogue: Catalogue, rows: int, seed: int) -> pa.Table:
             pa.array(labels, pa.list_(pa.int32())),
             pa.array([[] for _ in range(rows)], pa.list_(pa.string())),
             pa.array(draw.uniform(0.5, 1.0, rows).astype(np.float32)),
+            pa.nulls(rows, pa.binary(16)),
         ],
         schema=annotation_schema(catalogue),
     )

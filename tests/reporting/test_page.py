@@ -7,9 +7,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from m4.errors import InputError
+from pipelines.balance import ManifestBalance
+from pipelines.settings import ApplySettings
+from pipelines.stages import apply
 from reporting.charts import FEWEST, informative_values
 from reporting.contents import read_contents
 from reporting.page import LARGEST, ReportSettings, report
@@ -146,6 +150,54 @@ def test_a_run_without_models_has_a_report_too(demo_run: Path, tmp_path: Path) -
         shutil.copy(demo_run / name, run)
     page = report(ReportSettings(run=str(run))).read_text()
     assert "The models" not in page and "The data" in page
+
+
+def planned_and_drawn(page: str) -> str:
+    return page.split("<h3>Planned and drawn</h3>")[1].split("<h2>")[0]
+
+
+def assert_shown(balance: ManifestBalance, part: str) -> None:
+    for name, each in balance.stages.items():
+        assert f"<td>{name}</td><td>{each.realised.copies:,.0f}</td>" in part
+        assert f"<td>{each.bias.association_bias:.3f}</td></tr>" in part
+
+
+def test_what_was_planned_and_drawn_is_shown_of_every_policys_manifest(
+    demo_run: Path, page: str
+) -> None:
+    balance = read_contents(demo_run).records["apply manifest"].balance
+    assert balance is not None
+    assert_shown(balance, planned_and_drawn(page))
+    assert "after opt-outs" not in page
+
+
+def test_opt_outs_are_shown_where_there_are_any(demo_run: Path, page: str, tmp_path: Path) -> None:
+    assert "Opted out" not in page
+    run = tmp_path / "run"
+    shutil.copytree(demo_run, run, ignore=shutil.ignore_patterns("checkpoints", "*shards"))
+    listed = tmp_path / "asked <us>.txt"
+    uids = pq.read_table(next((run / "annotations").glob("*.parquet")))["uid"].to_pylist()
+    listed.write_text("\n".join([*uids[:50], "0" * 32]))
+    settings = ApplySettings(
+        run=str(run),
+        catalogue=str(run / "catalogue.yaml"),
+        policy=str(run / "policy.json"),
+        opt_out_uids=(str(listed),),
+    )
+    record = apply(settings)
+    assert record.opt_outs is not None and record.balance is not None
+    shown = report(ReportSettings(run=str(run))).read_text()
+    part = shown.split("<h3>Opted out</h3>")[1].split("<h3>")[0]
+    assert f"50 samples were opted out, with {record.opt_outs.copies_lost:.2%} of the" in part
+    assert "asked &lt;us&gt;.txt</td><td>51 uids</td><td>50</td>" in part
+    assert "state no URL" not in part
+    assert_shown(record.balance, planned_and_drawn(shown))
+    assert "after opt-outs" in planned_and_drawn(shown)
+    listed.write_text(uids[0])
+    apply(settings)
+    shown = report(ReportSettings(run=str(run))).read_text()
+    assert "1 samples were opted out; they are never drawn." in shown
+    assert "after opt-outs" not in shown
 
 
 @pytest.mark.parametrize("missing", ["catalogue.yaml", "patterns.parquet", "policy.json"])

@@ -33,6 +33,7 @@ def checkpoint(step: int, **settings: Any) -> Checkpoint:
         loss=0.5,
         window=[0.25],
         failures={"no image": 1},
+        receipt={"manifest": "m", "epoch": 2, "weights": [{"weight": 0.5, "read": 0}]},
     )
 
 

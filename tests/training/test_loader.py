@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m4.errors import InputError
+from pipelines.receipts import Use
 from pipelines.shards import SampleSpan, ShardRef
 from training.loader import (
     Batch,
@@ -52,6 +53,8 @@ def epoch_of(batches: Loader, epoch: int = 0) -> list[Batch]:
 def same(one: Batch, other: Batch) -> bool:
     return (
         one.uids == other.uids
+        and one.uses == other.uses
+        and one.unused == other.unused
         and one.after == other.after
         and one.failures == other.failures
         and torch.equal(one.images, other.images)
@@ -213,6 +216,27 @@ def test_shards_written_anew_yield_failures_not_wrong_samples(
     assert reasons == {"the shard has changed since its table was made"}
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_say_which_samples_they_hold_and_which_were_set_aside(
+    tmp_path: Path, draw_pictures: Callable, workers: int
+):
+    mine = draw_pictures(tmp_path / "tars", shards=2)
+    folder = mine.manifest(tmp_path / "manifest", lambda number: 1, lambda number: number / 64)
+    Path(mine.shards[1].path).unlink()
+    expected = {
+        sample.uid: Use(shard.stem, sample.span.offset, sample.key, number / 64)
+        for number, (shard, sample) in enumerate(
+            (shard, sample) for shard in mine.shards[:1] for sample in mine.samples(shard)
+        )
+    }
+    used = {}
+    for batch in epoch_of(loader(folder, workers=workers)):
+        used |= dict(zip(batch.uids, batch.uses, strict=True))
+        assert [use.key for use in batch.unused] == [failure.key for failure in batch.failures]
+        assert {use.stem for use in batch.unused} <= {"00001"}
+    assert used == expected
+
+
 @pytest.mark.parametrize("crop", [1.0, 0.7])
 def test_the_cache_changes_nothing(copied: str, crop: float):
     cached = iter(loader(copied, cache_images=True, crop=crop))
@@ -266,7 +290,10 @@ def test_redrawn_epochs_have_other_copies(tmp_path: Path, pictures):
     epochs = [{uid for batch in epoch_of(stream, epoch) for uid in batch.uids} for epoch in (0, 1)]
     assert epochs[0] != epochs[1]
     assert all(30 <= len(uids) <= 58 for uids in epochs)
-    drawn = [stream.samples_per_epoch(epoch) for epoch in (0, 1)]
+    rows = [
+        [stream.manifest.rows(part, epoch) for part in stream.manifest.shards] for epoch in (0, 1)
+    ]
+    drawn = [sum(int(each.copies.sum()) for each in of_epoch) for of_epoch in rows]
     assert drawn == [len(uids) for uids in epochs]
 
 
@@ -314,7 +341,8 @@ def test_settings_that_cannot_work(copied: str):
 
 def items(uids: list[int]) -> Iterator[_Item]:
     shard = ShardRef("0.tar", 0, 0.0)
-    return (_Item(str(uid), str(uid), shard, SampleSpan(0, 0), 0) for uid in uids)
+    use = Use("0", 0, "key", None)
+    return (_Item(str(uid), use, shard, SampleSpan(0, 0), 0) for uid in uids)
 
 
 @given(st.lists(st.integers(0, 5), max_size=60), st.integers(1, 5))

@@ -14,10 +14,12 @@ import torch
 from pydantic import ValidationError
 
 from m4.errors import InputError
+from pipelines.receipt_check import ReceiptCheck, check_receipt
+from pipelines.receipts import read_receipt
 from training.checkpoints import checkpoint_steps, read_checkpoint
 from training.encode import encode_images, encode_texts, load_checkpoint
 from training.log import read_log
-from training.trainer import TrainSettings, learning_rate, make_optimizer, train
+from training.trainer import TrainSettings, learning_rate, make_optimizer, receipt_path, train
 from vision.model import ModelSettings, build_model
 
 
@@ -166,6 +168,7 @@ def test_a_killed_run_ends_with_the_same_bits(
     )
     assert lines == expected
     assert not list((tmp_path / "killed").glob("*.partial"))
+    assert receipts_of(tmp_path / "killed") == receipts_of(tmp_path / "whole")
 
 
 def test_workers_do_not_hinder_going_on(tmp_path: Path, manifest: str, settings_for: Callable):
@@ -184,6 +187,118 @@ def test_workers_do_not_hinder_going_on(tmp_path: Path, manifest: str, settings_
     assert all(torch.equal(weight, other.model[name]) for name, weight in one.model.items())
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a folder and the folders in it."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def receipts_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "receipts").iterdir())}
+
+
+def check_receipts(manifest: str, folder: Path) -> ReceiptCheck:
+    paths = sorted(str(path) for path in (folder / "receipts").iterdir())
+    return check_receipt(manifest, {path: read_receipt(path) for path in paths})
+
+
+def test_receipts_count_nothing_twice(tmp_path: Path, pictures, settings_for: Callable):
+    """About six steps an epoch and a checkpoint every four: the stop leaves a receipt ahead."""
+    folder = pictures.manifest(
+        tmp_path / "manifest", lambda number: 0, lambda number: (0.5, 1.0, 2.5)[number % 3]
+    )
+    changed = {"steps": 15, "redraw": True, "checkpoint_every": 4, "seed": 2}
+    train(settings_for(folder, tmp_path / "whole", **changed))
+    settings = settings_for(folder, tmp_path / "stopped", **changed)
+
+    def stop(done: int, of: int) -> None:
+        if done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, progress=stop)
+    assert read_receipt(str(receipt_path(tmp_path / "stopped", 0))).finished
+    train(settings)
+    assert receipts_of(tmp_path / "stopped") == receipts_of(tmp_path / "whole")
+    found = check_receipts(folder, tmp_path / "stopped")
+    assert found.agrees
+    assert [each.finished for each in found.epochs] == [True, True, False]
+    assert [each.redraw_seed for each in found.epochs] == [2, 2, 2]
+    assert 0 < found.epochs[2].share_read < 1
+    for each in found.epochs[:2]:
+        assert each.uses.read == each.uses.planned and len(each.weights) == 3
+
+
+def test_a_receipt_stands_for_what_was_not_read(
+    tmp_path: Path, draw_pictures: Callable, settings_for: Callable
+):
+    """A sample set aside is accounted for; a shard left out, as by another program, is named."""
+    mine = draw_pictures(tmp_path / "tars")
+    folder = mine.manifest(tmp_path / "manifest")
+    shard = mine.shards[0]
+    with open(shard.path, "r+b") as tar:
+        tar.seek(mine.samples(shard)[0].span.offset + 512)
+        tar.write(b"\0" * 200)
+    train(settings_for(folder, tmp_path / "run", steps=9, max_failures=0.2, workers=2))
+    found = check_receipts(folder, tmp_path / "run")
+    assert found.agrees and [each.finished for each in found.epochs] == [True, False]
+    assert (found.epochs[0].uses.read, found.epochs[0].uses.failed) == (59, 1)
+    path = str(receipt_path(tmp_path / "run", 0))
+    receipt = read_receipt(path)
+    shards = {stem: each for stem, each in receipt.shards.items() if stem != "00001"}
+    rest = receipt.weights[0].model_copy(update={"read": 39})
+    receipt.model_copy(update={"shards": shards, "weights": (rest,)}).write(path)
+    first, second = check_receipts(folder, tmp_path / "run").epochs
+    assert [(each.where, each.uses) for each in first.differences] == [
+        ("all samples", 20),
+        ("shard 00001", 20),
+    ]
+    assert not second.differences
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_that_ends_with_the_last_step_is_finished(
+    tmp_path: Path, manifest: str, settings_for: Callable, workers: int
+):
+    """90 samples in batches of at most 16: five whole ones and one of 10, or two short ones."""
+    steps = 6 if workers == 0 else 7
+    for number, finished in ((steps - 1, False), (steps, True)):
+        folder = tmp_path / str(number)
+        train(settings_for(manifest, folder, steps=number, workers=workers))
+        (epoch,) = check_receipts(manifest, folder).epochs
+        assert epoch.finished == finished and not epoch.differences
+        assert (epoch.uses.missing == 0) == finished
+
+
+def test_a_shard_missing_in_the_last_epoch_is_found(
+    tmp_path: Path, pictures, manifest: str, settings_for: Callable
+):
+    """As if training had read a copy of the manifest that lacks a shard's samples."""
+    fewer = pictures.manifest(
+        tmp_path / "fewer", lambda number: 0 if 20 <= number < 40 else 1 + number % 2
+    )
+    settings = settings_for(fewer, tmp_path / "run", steps=4)
+    assert train(settings).samples == 60
+    found = check_receipt(manifest, {"last": read_receipt(str(receipt_path(tmp_path / "run", 0)))})
+    (epoch,) = found.epochs
+    assert epoch.finished and [each.where for each in epoch.differences] == [
+        "all samples",
+        "shard 00001",
+    ]
+
+
+def test_a_run_with_nothing_left_to_do_writes_its_last_receipt_again(
+    tmp_path: Path, manifest: str, settings_for: Callable
+):
+    settings = settings_for(manifest, tmp_path / "run", steps=6)
+    train(settings)
+    before = receipts_of(tmp_path / "run")
+    receipt_path(tmp_path / "run", 0).unlink()
+    train(settings)
+    assert receipts_of(tmp_path / "run") == before
+    assert read_receipt(str(receipt_path(tmp_path / "run", 0))).finished
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -196,10 +311,10 @@ def test_workers_do_not_hinder_going_on(tmp_path: Path, manifest: str, settings_
 def test_other_settings_are_no_continuation(
     finished: Path, manifest: str, settings_for: Callable, changed: dict, message: str
 ):
-    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    before = contents(finished)
     with pytest.raises(InputError, match=message):
         train(settings_for(manifest, finished, **changed))
-    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
+    assert contents(finished) == before
 
 
 @pytest.fixture(scope="module")

@@ -275,7 +275,7 @@ class TestLoading:
     ):
         model = build_model(small_model, loss).eval()
         state = Checkpoint(
-            7, {}, "m", model.state_dict(), {}, [torch.get_rng_state()], 0, 0, 0, 0.0, [], {}
+            7, {}, "m", model.state_dict(), {}, [torch.get_rng_state()], 0, 0, 0, 0.0, [], {}, {}
         )
         path = save_checkpoint(tmp_path, state, final=True)
         found = load_embedder(small_model, path, device="cpu", name="ours")

@@ -1,6 +1,7 @@
 """Reading a manifest: which samples of which shards are used, and how often in an epoch."""
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,10 +9,9 @@ import numpy as np
 from m4.errors import InputError
 from m4.sampling import draw_copies
 from pipelines import storage
-from pipelines.shards import SampleSpan, ShardRef
-from pipelines.tables import committed, read_table
+from pipelines.shards import SampleSpan, ShardRef, check_tars
+from pipelines.tables import IDENTITY_COLUMNS, Commit, committed, read_table
 
-IDENTITY = ["uid", "key", "offset", "length"]
 TABLES_KEPT = 16  # of the shards visited last; enough that a small data set is read once
 
 
@@ -32,7 +32,7 @@ class Rows:
     uids, keys : n strings each
     offsets, lengths : (n,) int64, byte spans in the tar
     copies : (n,) int32, how often each is used
-    weights : (n,) float64, expected copies; None where `copies` stands for every epoch
+    weights : (n,) float64, expected copies; None where the manifest has none
     """
 
     uids: list[str]
@@ -56,8 +56,14 @@ class Manifest:
     redraw : draw the copies of each epoch afresh from the weights
     seed : of these draws
 
-    Raises `InputError` where the folder has no committed table, and, on reading, where weights
-    are asked for and a table has none.
+    Attributes
+    ----------
+    shards : by name
+    total_rows : samples of all shards, used or not
+    fingerprint : SHA-256 of the names and the content of all commit markers
+
+    Raises `InputError` where the folder has no committed table, or was made from tables of
+    metadata, and, on reading, where weights are asked for and a table has none.
     """
 
     folder: str
@@ -70,12 +76,10 @@ class Manifest:
 
     def __post_init__(self) -> None:
         markers = list(committed(self.folder))
-        self.shards = [
-            ManifestShard(stem, ShardRef(commit.shard, commit.size, commit.modified))
-            for stem, commit in markers
-        ]
+        self.shards = [ManifestShard(stem, commit.ref) for stem, commit in markers]
+        check_tars(self.folder, [part.shard for part in self.shards])
         self.total_rows = sum(commit.rows for _, commit in markers)
-        content = "\n".join(f"{stem} {commit.model_dump_json()}" for stem, commit in markers)
+        content = "\n".join(f"{stem} {_as_written(commit)}" for stem, commit in markers)
         self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
 
     def rows(self, part: ManifestShard, epoch: int) -> Rows:
@@ -85,15 +89,16 @@ class Manifest:
                 del self._kept[next(iter(self._kept))]
             self._kept[part.stem] = self._read(part)
         rows = self._kept[part.stem]
-        if rows.weights is None:
+        if not self.redraw:
             return rows
+        assert rows.weights is not None  # as `_read` makes sure of
         drawn = draw_copies(rows.weights, rows.uids, seed=self.seed, epoch=epoch)
         return Rows(rows.uids, rows.keys, rows.offsets, rows.lengths, drawn, rows.weights)
 
     def _read(self, part: ManifestShard) -> Rows:
         wanted = "weight" if self.redraw else "copies"
         table = read_table(self.folder, part.stem)
-        missing = [name for name in [*IDENTITY, wanted] if name not in table.column_names]
+        missing = [name for name in [*IDENTITY_COLUMNS, wanted] if name not in table.column_names]
         if missing:
             path = storage.join(self.folder, f"{part.stem}.parquet")
             if missing == ["weight"]:
@@ -102,12 +107,17 @@ class Manifest:
                     "weights, or set redraw to false"
                 )
             raise InputError(f"{path}: no column {missing[0]}; a manifest is made by apply")
-        columns = {name: table[name].to_numpy() for name in ("offset", "length", wanted)}
+        weights = table["weight"].to_numpy() if "weight" in table.column_names else None
         return Rows(
             table["uid"].to_pylist(),
             table["key"].to_pylist(),
-            columns["offset"],
-            columns["length"],
-            columns[wanted] if wanted == "copies" else np.zeros(len(table), dtype=np.int32),
-            columns["weight"] if wanted == "weight" else None,
+            table["offset"].to_numpy(),
+            table["length"].to_numpy(),
+            table["copies"].to_numpy() if not self.redraw else np.zeros(len(table), dtype=np.int32),
+            weights,
         )
+
+
+def _as_written(commit: Commit) -> str:
+    """A commit marker as JSON on one line, with what its file holds and nothing else."""
+    return json.dumps(commit.model_dump(exclude_unset=True), sort_keys=True)
