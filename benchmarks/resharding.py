@@ -28,8 +28,9 @@ SHARD = 10_000
 SHARE = 0.5
 MEGABYTE = 1e6
 LEAVES_OUT = (
-    "Shards and new shards are on one local disk, and as far as they fit in its cache. Written "
-    "files are synced by reshard alone, which is in its times.",
+    "Shards and new shards are on one local disk, and as far as they fit in its cache. Where they "
+    "do not, each page that is read or written costs the processor more, on virtual machines above "
+    "all; cat too. Written files are synced by reshard alone, which is in its times.",
     "A rate is of samples that are written: cat writes all of them, the others half. Pictures are "
     "{picture:,} random bytes; with larger ones the disk decides, and the ratios fall towards 1.",
     "webdataset reads raw bytes, keeps half by key and writes them with its ShardWriter; it does "
@@ -46,7 +47,7 @@ class Settings:
     Attributes
     ----------
     sizes : numbers of samples, in shards of 10,000; the largest is also copied by two processes
-    peers : samples that cat and webdataset copy
+    peers : samples of which all ways copy some
     picture : bytes of each picture
     folder : where shards are written, of which there must be room for the largest twice
     repeats : runs of each; the one with the least processor time counts
@@ -181,9 +182,10 @@ def best(repeats: int, work: Callable[..., None], *arguments: object) -> Taken:
     return min(taken, key=lambda each: each.processor)
 
 
-def against_peers(settings: Settings, folder: Path, drawn: int) -> Table:
-    """Rates of all ways; `drawn` samples of the largest data are written by reshard."""
-    shards = int(settings.peers) // SHARD
+def against_peers(settings: Settings, folder: Path) -> Table:
+    """Rates of all ways, on the same shards."""
+    shards = len(list((folder / "shards").glob("*.tar")))
+    drawn = _drawn(folder)
     ways: tuple[tuple[str, int, Callable[..., None], tuple[object, ...]], ...] = (
         ("cat", shards * SHARD, by_cat, (folder, shards)),
         ("webdataset, read and write", shards * SHARD // 2, by_webdataset, (folder, shards)),
@@ -211,46 +213,59 @@ def against_peers(settings: Settings, folder: Path, drawn: int) -> Table:
         "way", "samples written", "seconds", "processor seconds", "samples per processor second",
         "times cat", "times webdataset",
     )  # fmt: skip
-    return Table("Half of the samples, and all of them with cat; one process.", columns, rows)
+    caption = f"Half of {shards * SHARD:,} samples, and all of them with cat; one process."
+    return Table(caption, columns, rows)
 
 
 def over_sizes(settings: Settings, folders: dict[int, Path]) -> Table:
-    """Time and memory of the job as data grows, and with two processes."""
-    runs = [(samples, 1) for samples in folders] + [(max(folders), 2)]
+    """Time and memory of the job as data grows, and with two processes; and what cat takes."""
     rows = []
-    first: dict[int, Taken] = {}
-    for samples, processes in runs:
-        each = best(settings.repeats, by_reshard, folders[samples], processes)
-        one = first.setdefault(samples, each)
-        progress(f"{samples:,} samples, {processes} processes: {each.wall:.1f} s")
-        rows.append(
+    for samples, folder in folders.items():
+        copied = best(settings.repeats, by_cat, folder, samples // SHARD)
+        one = best(settings.repeats, by_reshard, folder, 1)
+        taken = {1: one}
+        if samples == max(folders):
+            taken[2] = best(settings.repeats, by_reshard, folder, 2)
+        progress(f"{samples:,} samples: {one.wall:.1f} s")
+        rows += [
             (
                 f"{samples:,}",
                 str(processes),
                 seconds(each.wall),
                 times(each.wall / one.wall),
                 seconds(each.processor),
+                times(_drawn(folder) / each.processor / (samples / copied.processor)),
                 f"{each.memory / MEGABYTE:.0f}",
             )
-        )
-    columns = ("samples", "processes", "seconds", "ratio", "processor seconds", "most memory, MB")
-    return Table("The whole job. Memory is that of the largest process.", columns, tuple(rows))
+            for processes, each in taken.items()
+        ]
+    columns = (
+        "samples", "processes", "seconds", "ratio", "processor seconds", "rate, times cat's",
+        "most memory, MB",
+    )  # fmt: skip
+    caption = (
+        "The whole job. Rates are of samples written in a processor second, cat's of all samples "
+        "of the same shards; memory is that of the largest process."
+    )
+    return Table(caption, columns, tuple(rows))
+
+
+def _drawn(folder: Path) -> int:
+    return sum(int(each.counts["copies"]) for _, each in committed(str(folder / "run/manifest")))
 
 
 def main(settings: Settings) -> Report:
     """Measure, and show the report."""
     machine = describe(("apache-beam", "pyarrow", "webdataset", "numpy"))
+    sizes = sorted({int(size) for size in (*settings.sizes, settings.peers)})
     with tempfile.TemporaryDirectory(dir=settings.folder) as temporary:
-        folders = {int(size): Path(temporary) / str(int(size)) for size in settings.sizes}
+        folders = {size: Path(temporary) / str(size) for size in sizes}
         for samples, folder in folders.items():
             write_shards(folder, samples, settings.picture)
             progress(f"{samples:,} samples written")
-        largest = folders[max(folders)]
-        markers = committed(str(largest / "run" / "manifest"))
-        drawn = sum(int(commit.counts["copies"]) for _, commit in markers)
         report = Report(
             "Half of some shards, copied into new ones",
-            (against_peers(settings, largest, drawn), over_sizes(settings, folders)),
+            (against_peers(settings, folders[int(settings.peers)]), over_sizes(settings, folders)),
             tuple(sentence.format(picture=settings.picture) for sentence in LEAVES_OUT),
             machine,
         )

@@ -25,6 +25,7 @@ from pipelines.spreading import places_of, smallest_gap, spread
 from pipelines.tables import read_table
 from pipelines.uids import to_pairs
 
+DENSE = 0.1  # share of the bytes of shards from which on they are read as a whole
 DEVIATIONS = 6.0  # by which the distance of two copies may fall short of its mean
 
 
@@ -158,7 +159,9 @@ def write_block(
     if not waiting:
         return
     spans = spans_of(block, manifest, layout)
-    with local_sources([source.shard for source in block.sources], scratch) as sources:
+    shards = [source.shard for source in block.sources]
+    dense = int(spans.length.sum()) > DENSE * sum(shard.size for shard in shards)
+    with local_sources(shards, scratch, dense=dense) as sources:
         writer = SpanWriter(sources, [source.stem for source in block.sources])
         try:
             for number, name in enumerate(block.names):

@@ -6,7 +6,7 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from typing import IO
@@ -21,6 +21,7 @@ from pipelines.shards import ShardRef, unreadable_reason
 from pipelines.tars import Damage, Member, TarReader
 
 GATHERED = 32 * 1024 * 1024  # bytes in memory at a time, unless a single sample is larger
+READ_THROUGH = 1024 * 1024  # bytes at a time
 FILES_OPEN = 256
 END_OF_TAR = bytes(2 * BLOCK)
 
@@ -63,11 +64,15 @@ class Sources:
 
 
 @contextmanager
-def local_sources(shards: Sequence[ShardRef], scratch: str | None = None) -> Iterator[Sources]:
+def local_sources(
+    shards: Sequence[ShardRef], scratch: str | None = None, *, dense: bool = False
+) -> Iterator[Sources]:
     """Shards as local files. Remote ones are copied, each once, and the copies removed at the end.
 
     Parameters
     ----------
+    dense : much of the shards is wanted, so they are read through once, from front to back: the
+        system then has their spans in memory, which costs far less than to fetch them one by one
     scratch : folder for the copies, which take as many bytes as the shards; the system's temporary
         one where it is left out
     """
@@ -83,6 +88,8 @@ def local_sources(shards: Sequence[ShardRef], scratch: str | None = None) -> Ite
                 if storage.is_remote(path):
                     path = os.path.join(folder, f"{number}.tar")
                     storage.copy(shard.path, path)
+                elif dense:
+                    _read_through(path)
                 if os.stat(path).st_size == shard.size:
                     paths[number] = path
                 else:
@@ -95,6 +102,16 @@ def local_sources(shards: Sequence[ShardRef], scratch: str | None = None) -> Ite
                     ) from None
                 unreadable[number] = unreadable_reason(error)
         yield Sources(paths, unreadable)
+        for path in paths.values() if dense else ():
+            with suppress(OSError), open(path, "rb") as stream:
+                _let_go_of(stream)
+
+
+def _read_through(path: str) -> None:
+    buffer = bytearray(READ_THROUGH)
+    with open(path, "rb", buffering=0) as stream:
+        while stream.readinto(buffer):
+            pass
 
 
 @contextmanager
@@ -156,6 +173,7 @@ class SpanWriter:
                 here = {row - start: key for row, key in renamed.items() if start <= row < stop}
                 self._write_piece(stream, piece, here, written)
             stream.write(END_OF_TAR)
+            _put_on_disk(stream)
         return written
 
     def _write_piece(
@@ -234,6 +252,20 @@ class SpanWriter:
                 or buffer[begin + KIND_OFFSET] not in REGULAR
             ):
                 yield row
+
+
+def _put_on_disk(stream: IO[bytes]) -> None:
+    """Have a local file on the disk, and its memory free for the next one."""
+    with suppress(io.UnsupportedOperation):  # of a remote one
+        stream.flush()
+        os.fsync(stream.fileno())
+        _let_go_of(stream)
+
+
+def _let_go_of(stream: IO[bytes]) -> None:
+    """Free the memory in which the system keeps a file that nobody is to read again soon."""
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _read_on(file: int, view: memoryview, offset: int, found: int) -> bool:

@@ -51,4 +51,5 @@ def test_the_report_holds_every_way_and_size(
     ways, sizes = resharding.main(settings).tables
     assert [row[0] for row in ways.rows][:2] == ["cat", "webdataset, read and write"]
     assert [row[:2] for row in sizes.rows] == [("100", "1"), ("300", "1"), ("300", "2")]
+    assert all(float(row[5]) > 0 for row in sizes.rows)
     assert all(float(row[3]) > 0 for row in ways.rows)

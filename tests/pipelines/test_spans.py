@@ -324,6 +324,25 @@ def test_nothing_stands_where_writing_fails(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_shards_of_which_much_is_wanted_are_read_through_once(
+    two_shards: list[ShardRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = module._read_through
+
+    def read_through(path: str) -> None:
+        read.append(path)
+        original(path)
+
+    monkeypatch.setattr(module, "_read_through", read_through)
+    before = [Path(each.path).read_bytes() for each in two_shards]
+    with local_sources(two_shards, dense=True):
+        assert read == [each.path for each in two_shards]
+    with local_sources(two_shards):
+        assert len(read) == 2
+    assert [Path(each.path).read_bytes() for each in two_shards] == before
+
+
 def test_remote_shards_are_copied_once_and_removed(
     tmp_path: Path, two_shards: list[ShardRef], shelf: Callable[[Path], str]
 ) -> None:
