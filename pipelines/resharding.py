@@ -41,7 +41,7 @@ class ReshardSettings(Model):
         description="largest batch that will be trained with; copies are at least as far apart",
     )
     window: int = Field(
-        default=262_144,
+        default=100_000,
         ge=1,
         description="samples that are shuffled together at least; memory grows with it",
     )
