@@ -90,12 +90,10 @@ def run_settings(settings: DemoSettings) -> RunSettings:
         shards=(str(folder / "shards"),),
         annotate={"annotators": ("captions", "fields")},
         solve={"eta": 0.9, "cap": 4.0},
-        apply={"weights": True},
         train={
             "steps": settings.steps,
             "batch_size": 64,
             "learning_rate": 1.5e-3,
-            "redraw": True,
             "cache_images": True,
             "precision": "auto",
             "model": {"context_length": 18},

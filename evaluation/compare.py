@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from evaluation.evaluate import Evaluation
 from m4.catalogue import Model
@@ -172,17 +172,17 @@ def comparison_table(comparison: Comparison) -> Table:
             " Separated: the worst seed of the best arm is better than the best of the others; "
             f"equal arms are separated by chance in {comparison.chance_separated:.0%} of measures."
         )
-    table = Table(title="Models compared", caption=escape(caption))
+    table = Table(title="Models compared", caption=Text(caption))
     table.add_column("measure")
     table.add_column("better")
     for arm in comparison.arms:
-        table.add_column(escape(arm), justify="right")
+        table.add_column(Text(arm), justify="right")
     table.add_column("separated")
     for row in comparison.measures:
         cells = []
         for arm in comparison.arms:
             text = _figures(row.arms[arm])
-            cells.append(f"[bold]{text}[/bold]" if arm == row.best else text)
+            cells.append(Text(text, style="bold" if arm == row.best else ""))
         verdict = {True: "yes", False: "no", None: "one seed"}[row.separated]
         table.add_row(row.measure.replace("_", " "), row.better, *cells, verdict)
     return table
@@ -191,5 +191,5 @@ def comparison_table(comparison: Comparison) -> Table:
 def _figures(spread: Spread) -> str:
     if spread.standard_deviation is None:
         return f"{spread.mean:.3f}"
-    reach = escape(f"[{spread.smallest:.3f}, {spread.largest:.3f}]")
+    reach = f"[{spread.smallest:.3f}, {spread.largest:.3f}]"
     return f"{spread.mean:.3f} ± {spread.standard_deviation:.3f} {reach}"

@@ -152,16 +152,20 @@ def test_what_cannot_be_compared_is_refused(
         Comparison.of([first, Trial(arm="balanced", seed=2, evaluation=other)])
 
 
-def shown(comparison: Comparison) -> str:
-    console = Console(width=200, record=True, file=io.StringIO())
+def shown(comparison: Comparison, *, markup: bool = True) -> str:
+    console = Console(width=200, record=True, file=io.StringIO(), markup=markup)
     console.print(comparison_table(comparison))
     return console.export_text()
 
 
-def test_the_table_shows_figures_directions_and_verdicts(evaluation: Evaluation) -> None:
+@pytest.mark.parametrize("markup", [True, False])
+def test_the_table_shows_figures_directions_and_verdicts(
+    evaluation: Evaluation, markup: bool
+) -> None:
     trials = [trial(evaluation, "[plain]", seed, 0.1 * seed) for seed in (1, 2, 3)]
     trials += [trial(evaluation, "balanced", seed, 0.5 + 0.1 * seed) for seed in (1, 2, 3)]
-    text = shown(Comparison.of(trials))
+    text = shown(Comparison.of(trials), markup=markup)
+    assert "[bold]" not in text
     line = next(line for line in text.splitlines() if "zero shot top1" in line)
     assert "0.200 ± 0.100 [0.100, 0.300]" in line
     assert "0.700 ± 0.100 [0.600, 0.800]" in line
