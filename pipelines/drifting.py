@@ -4,13 +4,8 @@ from pydantic import Field
 
 from m4.catalogue import Model, load_catalogue
 from m4.drift import Drift, drift_of
-from m4.errors import InputError
-from m4.policy import Policy
-from pipelines import storage
 from pipelines.beam import BeamSettings, Progress
-from pipelines.passes import measure_weights
-from pipelines.tables import annotated_tables, check_digest
-from pipelines.verification import check_multipliers
+from pipelines.verification import measure_policy
 
 
 class DriftSettings(Model):
@@ -37,23 +32,7 @@ def drift(settings: DriftSettings, *, progress: Progress | None = None) -> Drift
     not belong together, and where the policy weighs nothing.
     """
     catalogue = load_catalogue(settings.catalogue)
-    policy = Policy.load(settings.policy)
-    check_digest(settings.policy, policy.catalogue, catalogue.digest)
-    check_multipliers(settings.policy, policy)
-    annotations = storage.join(settings.run, "annotations")
-    stems = tuple(stem for stem, commit in annotated_tables(annotations, catalogue) if commit.rows)
-    if not stems:
-        raise InputError(f"{annotations}: no annotated samples to check a policy on")
-    measured = measure_weights(
-        policy.problem,
-        policy.dual_vector(),
-        policy.rate_dual,
-        catalogue,
-        annotations,
-        stems,
-        settings.run,
-        settings.beam,
-    )
-    if progress is not None:
-        progress(len(stems), len(stems))
-    return drift_of(policy, measured.plain, measured.weighted, margin=settings.margin)
+    path, purpose = settings.policy, "check a policy on"
+    found = measure_policy(path, catalogue, settings.run, settings.beam, purpose, progress)
+    measured = found.measured
+    return drift_of(found.policy, measured.plain, measured.weighted, margin=settings.margin)

@@ -88,12 +88,12 @@ def local_sources(
                 if storage.is_remote(path):
                     path = os.path.join(folder, f"{number}.tar")
                     storage.copy(shard.path, path)
-                elif dense:
-                    _read_through(path)
-                if os.stat(path).st_size == shard.size:
-                    paths[number] = path
-                else:
+                if os.stat(path).st_size != shard.size:
                     unreadable[number] = CHANGED
+                    continue
+                if dense and not storage.is_remote(shard.path):
+                    _read_through(path)
+                paths[number] = path
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise InputError(
@@ -104,7 +104,7 @@ def local_sources(
         yield Sources(paths, unreadable)
         for path in paths.values() if dense else ():
             with suppress(OSError), open(path, "rb") as stream:
-                _let_go_of(stream)
+                storage.let_go_of(stream)
 
 
 def _read_through(path: str) -> None:
@@ -167,13 +167,12 @@ class SpanWriter:
         """Write one tar, atomically. Samples that cannot be read are left out, and counted."""
         written = Written()
         renamed = new_keys(spans, self._stems)
-        with storage.atomic_output(path) as stream:
+        with storage.atomic_output(path, reread=False) as stream:
             for start, stop in _pieces(spans.length):
                 piece = spans.part(start, stop)
                 here = {row - start: key for row, key in renamed.items() if start <= row < stop}
                 self._write_piece(stream, piece, here, written)
             stream.write(END_OF_TAR)
-            _put_on_disk(stream)
         return written
 
     def _write_piece(
@@ -252,20 +251,6 @@ class SpanWriter:
                 or buffer[begin + KIND_OFFSET] not in REGULAR
             ):
                 yield row
-
-
-def _put_on_disk(stream: IO[bytes]) -> None:
-    """Have a local file on the disk, and its memory free for the next one."""
-    with suppress(io.UnsupportedOperation):  # of a remote one
-        stream.flush()
-        os.fsync(stream.fileno())
-        _let_go_of(stream)
-
-
-def _let_go_of(stream: IO[bytes]) -> None:
-    """Free the memory in which the system keeps a file that nobody is to read again soon."""
-    if hasattr(os, "posix_fadvise"):  # not on macOS
-        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _read_on(file: int, view: memoryview, offset: int, found: int) -> bool:

@@ -30,7 +30,7 @@ from pipelines.evidence import add_up, read_evidence, write_evidence
 from pipelines.levels import levels_path, prepare_levels
 from pipelines.manifests import ManifestJob, measure_manifest
 from pipelines.opt_out import OptOuts, check_urls
-from pipelines.passes import measure_weights, solve_by_passes
+from pipelines.passes import solve_by_passes
 from pipelines.record import StageRecord, Tally, digest_of, read_run, shard_inputs, table_inputs
 from pipelines.settings import (
     AnnotateSettings,
@@ -51,7 +51,7 @@ from pipelines.tables import (
     read_commit,
 )
 from pipelines.thresholds import calibrate, thresholds_path
-from pipelines.verification import Verification, check_multipliers, verify
+from pipelines.verification import Verification, measure_policy, verify
 
 
 def annotate(settings: AnnotateSettings, *, progress: Progress | None = None) -> StageRecord:
@@ -361,23 +361,6 @@ def verify_policy(
     """
     catalogue = load_catalogue(settings.catalogue)
     path = settings.policy or storage.join(settings.run, "policy.json")
-    policy = Policy.load(path)
-    check_digest(path, policy.catalogue, catalogue.digest)
-    check_multipliers(path, policy)
-    annotations = storage.join(settings.run, "annotations")
-    stems = tuple(stem for stem, commit in annotated_tables(annotations, catalogue) if commit.rows)
-    if not stems:
-        raise InputError(f"{annotations}: no annotated samples to verify a policy with")
-    measured = measure_weights(
-        policy.problem,
-        policy.dual_vector(),
-        policy.rate_dual,
-        catalogue,
-        annotations,
-        stems,
-        settings.run,
-        settings.beam,
-    )
-    if progress is not None:
-        progress(len(stems), len(stems))
-    return verify(policy, catalogue, measured, len(stems))
+    purpose = "verify a policy with"
+    found = measure_policy(path, catalogue, settings.run, settings.beam, purpose, progress)
+    return verify(found.policy, catalogue, found.measured, found.shards)

@@ -120,8 +120,13 @@ def make_folder(path: str) -> None:
 
 
 @contextlib.contextmanager
-def atomic_output(path: str) -> Iterator[IO[bytes]]:
-    """Write a file under a temporary name and rename it when the block ends without an error."""
+def atomic_output(path: str, *, reread: bool = True) -> Iterator[IO[bytes]]:
+    """Write a file under a temporary name and rename it when the block ends without an error.
+
+    Parameters
+    ----------
+    reread : the file is soon to be read here; else the system need not keep it in memory
+    """
     temporary = f"{path}.{uuid.uuid4().hex}.partial"
     if not is_remote(path):
         make_folder(os.path.dirname(path) or ".")
@@ -130,6 +135,8 @@ def atomic_output(path: str) -> Iterator[IO[bytes]]:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
+                if not reread:
+                    let_go_of(stream)
             os.replace(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)
@@ -146,6 +153,12 @@ def atomic_output(path: str) -> Iterator[IO[bytes]]:
     finally:
         if files.exists(temporary):
             files.delete([temporary])
+
+
+def let_go_of(stream: IO[bytes]) -> None:
+    """Free the memory in which the system keeps a local file that lies on its disk."""
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def copy(source: str, target: str) -> None:

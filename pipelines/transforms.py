@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -145,11 +146,7 @@ class ApplyPolicy(beam.PTransform):
     job: ManifestJob
 
     def expand(self, pipeline: Any) -> beam.PCollection:
-        return (
-            pipeline
-            | "Tables" >> beam.Create(self.stems)
-            | "Draw" >> beam.Map(write_manifest, self.job)
-        )
+        return pipeline | "Draw" >> ForEach(self.stems, partial(write_manifest, job=self.job))
 
 
 class _Call(beam.DoFn):

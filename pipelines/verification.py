@@ -5,6 +5,7 @@ applied to every annotated example, and all figures follow from what that adds u
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from pydantic import ValidationError, computed_field
@@ -15,6 +16,10 @@ from m4.certificate import certify
 from m4.errors import InputError
 from m4.policy import Policy
 from m4.problem import Problem
+from pipelines import storage
+from pipelines.beam import BeamSettings, Progress
+from pipelines.passes import measure_weights
+from pipelines.tables import annotated_tables, check_digest
 from pipelines.totals import Measured
 
 CHOSEN = ("eps_r", "eps_d", "eps_x")  # a policy may be solved at other tolerances, and says so
@@ -73,6 +78,53 @@ def check_multipliers(path: str, policy: Policy) -> None:
     for name, value in {**policy.duals, "the rate": policy.rate_dual}.items():
         if not np.isfinite(value):
             raise InputError(f"{path}: the multiplier of {name} is {value}; run solve again")
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredPolicy:
+    """A policy, and what a run's annotations come to, as they are and under its weights.
+
+    Attributes
+    ----------
+    shards : tables that were looked at
+    """
+
+    policy: Policy
+    measured: Measured
+    shards: int
+
+
+def measure_policy(
+    path: str,
+    catalogue: Catalogue,
+    run: str,
+    beam: BeamSettings,
+    purpose: str,
+    progress: Progress | None = None,
+) -> MeasuredPolicy:
+    """Apply a policy's multipliers to all annotations of a run: one pass over the tables.
+
+    Parameters
+    ----------
+    purpose : what the samples are wanted for, as the sentence says that misses them
+
+    Raises `InputError` where there are no annotations, where policy, annotations and catalogue do
+    not belong together, and where a multiplier is no number.
+    """
+    policy = Policy.load(path)
+    check_digest(path, policy.catalogue, catalogue.digest)
+    check_multipliers(path, policy)
+    annotations = storage.join(run, "annotations")
+    stems = tuple(stem for stem, commit in annotated_tables(annotations, catalogue) if commit.rows)
+    if not stems:
+        raise InputError(f"{annotations}: no annotated samples to {purpose}")
+    duals, rate_dual = policy.dual_vector(), policy.rate_dual
+    measured = measure_weights(
+        policy.problem, duals, rate_dual, catalogue, annotations, stems, run, beam
+    )
+    if progress is not None:
+        progress(len(stems), len(stems))
+    return MeasuredPolicy(policy, measured, len(stems))
 
 
 def verify(policy: Policy, catalogue: Catalogue, measured: Measured, shards: int) -> Verification:
