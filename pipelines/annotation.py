@@ -70,20 +70,8 @@ def annotate_shard(shard: ShardRef, job: AnnotationJob, annotators: Sequence[Ann
         failures = [Failure(shard.name, None, reason, rest=True)]
         table, evidence = annotation_schema(job.catalogue).empty_table(), Evidence()
         drops = Counter()
-    reasons = Counter(failure.reason for failure in failures)
-    examples = {each.reason: each.key or shard.name for each in reversed(failures)}
-    commit = Commit(
-        shard=shard.path,
-        size=shard.size,
-        modified=shard.modified,
-        settings=job.digest,
-        rows=len(table),
-        damaged=any(failure.rest for failure in failures),
-        failures=dict(sorted(reasons.items())),
-        examples=dict(sorted(examples.items())),
-        drops=dict(sorted(drops.items())),
-        counts={"urls": len(table) - table["url_sha256"].null_count},
-    )
+    urls = len(table) - table["url_sha256"].null_count
+    commit = Commit.of(shard, job.digest, len(table), failures, drops=drops, counts={"urls": urls})
     if failures:
         write_failures(job.folder(FAILURES), shard.stem, failures)
     else:

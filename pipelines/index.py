@@ -3,7 +3,6 @@
 For what only has to know which samples there are and where, such as a subset that others made.
 """
 
-from collections import Counter
 from functools import partial
 
 import pyarrow as pa
@@ -94,17 +93,7 @@ def index_shard(shard: ShardRef, folder: str) -> Commit:
         tables, rows = tables[:1], []
         failures = [Failure(shard.name, None, reason, rest=True)]
     table = pa.concat_tables([*tables, _table(rows)]).combine_chunks()
-    examples = {each.reason: each.key or shard.name for each in reversed(failures)}
-    commit = Commit(
-        shard=shard.path,
-        size=shard.size,
-        modified=shard.modified,
-        settings=DIGEST,
-        rows=len(table),
-        damaged=any(failure.rest for failure in failures),
-        failures=dict(sorted(Counter(failure.reason for failure in failures).items())),
-        examples=dict(sorted(examples.items())),
-    )
+    commit = Commit.of(shard, DIGEST, len(table), failures)
     write_table(folder, shard.stem, table, commit)
     return commit
 

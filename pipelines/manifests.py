@@ -27,11 +27,10 @@ from pipelines.settings import ApplySettings
 from pipelines.tables import (
     IDENTITY_COLUMNS,
     Commit,
-    manifest_schema,
     read_commit,
     read_table,
     to_patterns,
-    write_table,
+    write_drawn,
 )
 from pipelines.totals import ExactSums, pack, unpack
 
@@ -157,27 +156,20 @@ def write_manifest(stem: str, job: ManifestJob) -> Commit:
         if job.thresholds is not None:
             drawn = job.thresholds.weights(job.policy.problem, patterns)
     copies = job.draw(drawn, uids, opted_out)
-    columns = [*(table[name] for name in IDENTITY_COLUMNS), pa.array(copies)]
-    if job.settings.weights:
-        columns.append(pa.array(job.written(weights, opted_out)))
     by_list = zip(job.opt_outs.files, named, strict=True)
-    commit = Commit(
-        shard=source.shard,
-        size=source.size,
-        modified=source.modified,
-        settings=digest_of(job.digest, source.settings),
-        rows=len(uids),
+    return write_drawn(
+        job.folder,
+        stem,
+        table,
+        source,
+        digest_of(job.digest, source.settings),
+        copies,
+        weights=job.written(weights, opted_out) if job.settings.weights else None,
         counts={
-            "used": int((copies > 0).sum()),
-            "copies": int(copies.sum()),
-            "most": int(copies.max(initial=0)),
             "opted_out": int(opted_out.sum()),
             **{file.count_name: int(rows.sum()) for file, rows in by_list},
         },
     )
-    schema = manifest_schema(weights=job.settings.weights)
-    write_table(job.folder, stem, pa.Table.from_arrays(columns, schema=schema), commit)
-    return commit
 
 
 def shard_drawn(

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from pydantic import Field, model_validator
 
 from m4.catalogue import Model
@@ -28,10 +27,9 @@ from pipelines.tables import (
     IDENTITY_COLUMNS,
     Commit,
     made,
-    manifest_schema,
     read_commit,
     read_table,
-    write_table,
+    write_drawn,
 )
 from pipelines.uids import counts_in, distinct, read_subset, sort_pairs, to_pairs, to_uids
 
@@ -215,22 +213,7 @@ def write_subset_manifest(stem: str, job: SubsetJob) -> Commit:
     if job.subset is not None:
         pairs = to_pairs(table["uid"].to_pylist())
         copies = counts_in(load_subset(job.subset, job.content), pairs).astype(np.int32)
-    commit = Commit(
-        shard=source.shard,
-        size=source.size,
-        modified=source.modified,
-        settings=job.digest(source),
-        rows=len(table),
-        counts={
-            "used": int((copies > 0).sum()),
-            "copies": int(copies.sum()),
-            "most": int(copies.max(initial=0)),
-        },
-    )
-    columns = [*(table[name] for name in IDENTITY_COLUMNS), pa.array(copies)]
-    drawn = pa.Table.from_arrays(columns, schema=manifest_schema(weights=False))
-    write_table(job.folder, stem, drawn, commit)
-    return commit
+    return write_drawn(job.folder, stem, table, source, job.digest(source), copies)
 
 
 def load_subset(path: str, content: str) -> np.ndarray:

@@ -17,7 +17,8 @@ A table counts as made when its commit marker `<stem>.json` stands; it is writte
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,33 @@ class Commit(BaseModel):
     drops: dict[str, int] = Field(default_factory=dict)
     counts: dict[str, float] = Field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        shard: ShardRef,
+        settings: str,
+        rows: int,
+        failures: Sequence[Failure] = (),
+        *,
+        drops: Mapping[str, int] | None = None,
+        counts: Mapping[str, float] | None = None,
+    ) -> "Commit":
+        """The marker of a shard's table; failures are counted by reason, the first of each named."""
+        reasons = Counter(failure.reason for failure in failures)
+        examples = {each.reason: each.key or shard.name for each in reversed(failures)}
+        return cls(
+            shard=shard.path,
+            size=shard.size,
+            modified=shard.modified,
+            settings=settings,
+            rows=rows,
+            damaged=any(failure.rest for failure in failures),
+            failures=dict(sorted(reasons.items())),
+            examples=dict(sorted(examples.items())),
+            drops=dict(sorted((drops or {}).items())),
+            counts=dict(counts or {}),
+        )
+
     @property
     def failed(self) -> int:
         return sum(self.failures.values())
@@ -128,6 +156,41 @@ def write_table(folder: str, stem: str, table: pa.Table, commit: Commit) -> None
         pq.write_table(table, stream, compression="zstd")
     content = json.dumps(commit.model_dump(), indent=1, sort_keys=True) + "\n"
     storage.write_bytes(storage.join(folder, f"{stem}.json"), content.encode())
+
+
+def write_drawn(
+    folder: str,
+    stem: str,
+    table: pa.Table,
+    source: Commit,
+    settings: str,
+    copies: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+    counts: Mapping[str, float] | None = None,
+) -> Commit:
+    """Write a shard's manifest: a row for every sample of its table, used or not.
+
+    Parameters
+    ----------
+    table, source : that know where the samples lie, and what they were made from
+    settings : digest of what decided the copies
+    copies : (n,) int32
+    weights : (n,) written along, where asked for
+    counts : of the marker, beside those of the copies
+    """
+    drawn = {
+        "used": int((copies > 0).sum()),
+        "copies": int(copies.sum()),
+        "most": int(copies.max(initial=0)),
+    }
+    commit = Commit.of(source.ref, settings, len(table), counts={**drawn, **(counts or {})})
+    columns = [*(table[name] for name in IDENTITY_COLUMNS), pa.array(copies)]
+    if weights is not None:
+        columns.append(pa.array(weights))
+    schema = manifest_schema(weights=weights is not None)
+    write_table(folder, stem, pa.Table.from_arrays(columns, schema=schema), commit)
+    return commit
 
 
 def write_failures(folder: str, stem: str, failures: Sequence[Failure]) -> None:
