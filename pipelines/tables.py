@@ -119,7 +119,7 @@ class Commit(BaseModel):
         drops: Mapping[str, int] | None = None,
         counts: Mapping[str, float] | None = None,
     ) -> "Commit":
-        """The marker of a shard's table; failures are counted by reason, the first of each named."""
+        """The marker of a shard's table; failures are counted by reason, one named of each."""
         reasons = Counter(failure.reason for failure in failures)
         examples = {each.reason: each.key or shard.name for each in reversed(failures)}
         return cls(
