@@ -63,7 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         command = import_module(f"commands.{verb.replace('-', '_')}").command
-        config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+        config = (
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.FlagCreatePairsOff,
+            tyro.conf.CascadeSubcommandArgs,
+        )
         return tyro.cli(command, prog=f"m4-balance {verb}", args=rest, config=config) or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -11,7 +11,7 @@ import tyro
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from commands.console import Shown, console, record_table
-from commands.evaluate import EvaluateCommand, evaluate
+from commands.gallery import EvaluateCommand, evaluate
 from commands.solve import data_table
 from evaluation.compare import comparison_table
 from m4.catalogue import Model, explain, load_catalogue, read_yaml

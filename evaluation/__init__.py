@@ -6,29 +6,43 @@ from typing import Any
 # Not lazy: a submodule of the same name would hide the function once it has been imported.
 from evaluation.evaluate import evaluate as evaluate
 
-_HOMES = {
-    "AssociationBias": "evaluation.bias",
-    "CaptionPairs": "evaluation.quality",
-    "Comparison": "evaluation.compare",
-    "EvaluateSettings": "evaluation.evaluate",
-    "Evaluation": "evaluation.evaluate",
-    "Gallery": "evaluation.gallery",
-    "GalleryCounts": "evaluation.gallery",
-    "RepresentationBias": "evaluation.bias",
-    "Retrieval": "evaluation.quality",
-    "TextEncoder": "vision.prompts",
-    "Trial": "evaluation.compare",
-    "WorstGroup": "evaluation.quality",
-    "ZeroShot": "evaluation.quality",
-    "association_bias": "evaluation.bias",
-    "class_embedding": "vision.prompts",
-    "comparison_table": "evaluation.compare",
-    "noun_phrase": "vision.prompts",
-    "representation_bias": "evaluation.bias",
-    "retrieval_recall": "evaluation.quality",
-    "worst_group": "evaluation.quality",
-    "zero_shot": "evaluation.quality",
+_NAMES = {
+    "evaluation.bias": (
+        "AssociationBias",
+        "RepresentationBias",
+        "association_bias",
+        "representation_bias",
+    ),
+    "evaluation.compare": ("Comparison", "Trial", "comparison_table"),
+    "evaluation.draws": ("Draws", "Measurement"),
+    "evaluation.evaluate": ("Evaluation",),
+    "evaluation.fairness": ("demographic_parity_difference", "equal_opportunity_difference"),
+    "evaluation.gallery": ("Gallery", "GalleryCounts"),
+    "evaluation.gallery_measures": ("EvaluateSettings",),
+    "evaluation.harms": ("Misclassification", "misclassification"),
+    "evaluation.labelled_set": ("LabelledSet",),
+    "evaluation.prompt_sets": ("PromptSet", "load_prompt_set"),
+    "evaluation.pronouns": ("Resolution", "resolution"),
+    "evaluation.protocol": ("Protocol", "load_protocol", "run_protocol"),
+    "evaluation.quality": ("WorstGroup", "ZeroShot", "worst_group", "zero_shot"),
+    "evaluation.rank_measures": (
+        "able",
+        "bias_at_k",
+        "max_skew",
+        "min_skew",
+        "ndkl",
+        "null_distribution",
+        "skew",
+    ),
+    "evaluation.ranking": ("Galleries", "RetrievalSkew", "rank", "retrieval_skew"),
+    "evaluation.resampling": ("Resampling",),
+    "evaluation.results": ("ProtocolResult", "ProtocolRun", "compare_runs"),
+    "evaluation.retrieval": ("CaptionPairs", "Retrieval", "retrieval_recall"),
+    "evaluation.transfer": ("BiasTransfer", "bias_transfer", "data_associations"),
+    "evaluation.words": ("Associations", "associations"),
+    "vision.prompts": ("TextEncoder", "class_embedding", "noun_phrase"),
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = sorted([*_HOMES, "evaluate"])
 
 

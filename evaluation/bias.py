@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.draws import Draws
 from evaluation.embeddings import similarity, votes
+from evaluation.groups import Groups, spread
+from evaluation.resampling import Resampling
 from m4.catalogue import TARGET_SUM_TOLERANCE, Model
 from m4.errors import InputError
 
@@ -112,34 +115,97 @@ def association_bias(
     A group without images is named in `empty` and left out. Raises `InputError` where fewer than
     two groups have images, so that nothing can be compared, or where a row has no direction.
     """
-    scores = similarity(images, prompts)
-    if scores.shape[1] != len(labels):
-        raise InputError(f"{scores.shape[1]} prompts for {len(labels)} labels; give one for each")
-    if not pairs:
-        raise InputError("no pairs of labels; give at least one")
-    members = {name: np.asarray(mask, dtype=bool) for name, mask in groups.items()}
-    for name, mask in members.items():
-        if mask.shape != (len(scores),):
-            raise InputError(f"group {name} has shape {mask.shape} for {len(scores)} images")
-    counts = {name: int(mask.sum()) for name, mask in members.items()}
-    present = [name for name, count in counts.items() if count > 0]
-    if len(present) < 2:
-        raise InputError(
-            f"{len(present)} of the groups {', '.join(groups)} have images; nothing to compare: "
-            "give images of at least two"
-        )
-    column = {name: position for position, name in enumerate(labels)}
+    for_first = _prefers_first(images, prompts, labels, pairs)
+    known = Groups.of(groups, len(for_first))
     found = []
-    for pair in pairs:
-        if pair[0] == pair[1] or not column.keys() >= set(pair):
-            raise InputError(f"pair {pair}: give two different labels of {', '.join(labels)}")
-        for_first = votes(scores[:, [column[name] for name in pair]])[:, 0]
-        preference = {name: float(for_first[members[name]].mean()) for name in present}
+    for pair, shares in zip(pairs, known.means(for_first).T, strict=True):
+        preference = dict(zip(known.names, shares.tolist(), strict=True))
         difference = max(preference.values()) - min(preference.values())
         found.append(
             PairPreference(
                 first=pair[0], second=pair[1], preference=preference, difference=difference
             )
         )
-    empty = tuple(name for name in groups if name not in present)
-    return AssociationBias(counts=counts, empty=empty, pairs=tuple(found))
+    return AssociationBias(counts=known.counts, empty=known.empty, pairs=tuple(found))
+
+
+def representation_bias_draws(
+    images: Any, prompts: Any, targets: Mapping[str, float], resampling: Resampling
+) -> tuple[Draws, Draws]:
+    """Representation bias of each value, and the largest, with what is needed to judge them.
+
+    Interval: images are resampled. Null: as many preferences as there are images, drawn
+    independently from the targets ("multinomial"), |c_k / n - pi_k| with c ~ Multinomial(n, pi).
+    Images have no groups here that could be permuted: every order of them gives the same figure.
+    A preference that ties is drawn as a whole one, which makes the null a little wide.
+
+    Parameters and errors as for `representation_bias`.
+    """
+    found = representation_bias(images, prompts, targets)
+    preferred = votes(similarity(images, prompts))
+    n, shares = len(preferred), np.array(list(targets.values()))
+    drawn = resampling.generator(n, "preferences").multinomial(
+        n, shares / shares.sum(), size=resampling.permutations
+    )
+    details = Draws(
+        measure="representation_bias",
+        names=tuple(targets),
+        observed=np.array(list(found.bias.values())),
+        bootstrap=np.abs(resampling.sums(preferred) / n - shares),
+        null=np.abs(drawn / n - shares),
+        null_kind="multinomial",
+        images=n,
+        bounds=(0.0, 1.0),
+        unbiased=0.0,
+    )
+    return details, details.maximum("all values")
+
+
+def association_bias_draws(
+    images: Any,
+    prompts: Any,
+    labels: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    groups: Mapping[str, np.ndarray],
+    resampling: Resampling,
+) -> tuple[Draws, Draws, Draws]:
+    """Association bias of each pair, their mean and the largest, with what is needed to judge them.
+
+    Interval: images in any group are resampled; a resample without an image of some group is left
+    out. Null: these images trade their groups, the same trade for all pairs, so that the largest
+    of many related pairs is compared with the largest of as many that are related as much.
+
+    Parameters and errors as for `association_bias`.
+    """
+    found = association_bias(images, prompts, labels, pairs, groups)
+    for_first = _prefers_first(images, prompts, labels, pairs)
+    known = Groups.of(groups, len(for_first))
+    differences = known.rates(for_first, resampling).reduced(spread)
+    details = Draws(
+        measure="association_bias",
+        names=tuple(f"{first} or {second}" for first, second in pairs),
+        observed=np.array([pair.difference for pair in found.pairs]),
+        bootstrap=differences.bootstrap,
+        null=differences.null,
+        images=int(known.anyone.sum()),
+        bounds=(0.0, 1.0),
+        unbiased=0.0,
+    )
+    return details, details.mean("all pairs"), details.maximum("all pairs")
+
+
+def _prefers_first(
+    images: Any, prompts: Any, labels: Sequence[str], pairs: Sequence[tuple[str, str]]
+) -> np.ndarray:
+    """Each image's vote for the first label of each pair; (n, pairs)."""
+    scores = similarity(images, prompts)
+    if scores.shape[1] != len(labels):
+        raise InputError(f"{scores.shape[1]} prompts for {len(labels)} labels; give one for each")
+    if not pairs:
+        raise InputError("no pairs of labels; give at least one")
+    column = {name: position for position, name in enumerate(labels)}
+    for pair in pairs:
+        if pair[0] == pair[1] or not column.keys() >= set(pair):
+            raise InputError(f"pair {pair}: give two different labels of {', '.join(labels)}")
+    chosen = [votes(scores[:, [column[name] for name in pair]])[:, 0] for pair in pairs]
+    return np.stack(chosen, axis=1)

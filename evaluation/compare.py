@@ -3,10 +3,12 @@
 import math
 import statistics
 from collections.abc import Sequence
+from itertools import count
 from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
+from scipy.stats import PermutationMethod, false_discovery_control, wilcoxon
 
 from evaluation.evaluate import Evaluation
 from m4.catalogue import Model
@@ -30,6 +32,10 @@ _BETTER: dict[str, Direction] = {
 def better(measure: str) -> Direction:
     """Which direction of a headline measure is better, "lower" or "higher"."""
     return _BETTER[measure.rstrip("0123456789")]
+
+
+ENUMERATED = 1 << 16  # ways to choose signs that are all looked at: exact up to 16 seeds
+FALSE_ALARM = 0.05  # p-values are shown where they can fall below it
 
 
 class Trial(Model):
@@ -71,6 +77,9 @@ class MeasureComparison(Model):
     `best` is the arm with the best mean, None where arms share it. `separated` says whether the
     worst seed of that arm is better than the best seed of every other; None where an arm has a
     single seed, as nothing is then known of the spread.
+
+    `p_value` is that of `paired_p_value`; `p_fdr` its correction over all measures by Benjamini
+    and Hochberg (1995): of the measures up to this bound, that share may be false discoveries.
     """
 
     measure: str
@@ -78,10 +87,12 @@ class MeasureComparison(Model):
     arms: dict[str, Spread]
     best: str | None
     separated: bool | None
+    p_value: float | None
+    p_fdr: float | None
 
     @classmethod
     def of(cls, measure: str, arms: dict[str, Spread]) -> "MeasureComparison":
-        """Compare the arms on one measure."""
+        """Compare the arms on one measure; `p_fdr` is left open."""
         sign = 1.0 if better(measure) == "higher" else -1.0
         means = {arm: sign * spread.mean for arm, spread in arms.items()}
         leaders = [arm for arm, mean in means.items() if mean == max(means.values())]
@@ -97,8 +108,47 @@ class MeasureComparison(Model):
             ]
             separated = own > max(others)
         return cls(
-            measure=measure, better=better(measure), arms=arms, best=best, separated=separated
+            measure=measure,
+            better=better(measure),
+            arms=arms,
+            best=best,
+            separated=separated,
+            p_value=paired_p_value(arms),
+            p_fdr=None,
         )
+
+
+def paired_p_value(arms: dict[str, Spread]) -> float | None:
+    """The Wilcoxon signed-rank test of two arms, paired by seed: two-sided, exact with ties too.
+
+    Seeds are pairs where both arms share what a seed decides: the first weights, the order of
+    the data. A seed without a difference is left out; 1 where none has any. Wilcoxon,
+    "Individual Comparisons by Ranking Methods" (1945).
+
+    None where there are more than two arms, or fewer than two seeds that both have.
+    """
+    seeds = _shared_seeds(arms)
+    if len(seeds) < 2:
+        return None
+    one, other = arms.values()
+    # Rounded, so that equal differences of shares tie.
+    changes = [round(one.by_seed[seed] - other.by_seed[seed], 12) for seed in seeds]
+    if not any(changes):
+        return 1.0
+    method = PermutationMethod(n_resamples=ENUMERATED, rng=0)
+    return float(wilcoxon(changes, method=method).pvalue)
+
+
+def _shared_seeds(arms: dict[str, Spread]) -> list[int]:
+    if len(arms) != 2:
+        return []
+    one, other = arms.values()
+    return sorted(one.by_seed.keys() & other.by_seed.keys())
+
+
+def smallest_p_value(seeds: int) -> float:
+    """Of the signed-rank test with so many pairs: 2 / 2^n, where all differences have one sign."""
+    return 2.0 / 2**seeds
 
 
 class Comparison(Model):
@@ -106,12 +156,14 @@ class Comparison(Model):
 
     `chance_separated` is the probability that a measure separates arms that do not differ:
     sum over arms of 1 / C(all seeds, seeds of the arm), which is 0.1 for three seeds and
-    three. It is None where an arm has a single seed.
+    three. It is None where an arm has a single seed. `paired_seeds` is the number of seeds that
+    p-values rest on; fewer than two give none.
     """
 
     arms: tuple[str, ...]
     measures: tuple[MeasureComparison, ...]
     chance_separated: float | None
+    paired_seeds: int
 
     @classmethod
     def of(cls, trials: Sequence[Trial]) -> "Comparison":
@@ -142,13 +194,25 @@ class Comparison(Model):
         chance = sum(1 / math.comb(len(trials), seeds) for seeds in seeds_of)
         return cls(
             arms=tuple(headlines),
-            measures=tuple(measures),
+            measures=_corrected(measures),
             chance_separated=chance if min(seeds_of) > 1 else None,
+            paired_seeds=len(_shared_seeds(measures[0].arms)),
         )
 
     def to_json(self) -> str:
         """The comparison as indented JSON."""
         return self.model_dump_json(indent=2)
+
+
+def _corrected(measures: list[MeasureComparison]) -> tuple[MeasureComparison, ...]:
+    p_values = [row.p_value for row in measures]
+    if None in p_values:  # it then is of all: they have the same arms and seeds
+        return tuple(measures)
+    corrected = false_discovery_control(p_values)
+    return tuple(
+        row.model_copy(update={"p_fdr": float(p_fdr)})
+        for row, p_fdr in zip(measures, corrected, strict=True)
+    )
 
 
 def _check_comparable(first: Trial, trial: Trial) -> None:
@@ -165,27 +229,56 @@ def _check_comparable(first: Trial, trial: Trial) -> None:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Table for the screen: mean, standard deviation and range of each measure, by arm."""
-    caption = "mean ± standard deviation over seeds [smallest, largest]; the best arm is bold."
-    if comparison.chance_separated is not None:
-        caption += (
-            " Separated: the worst seed of the best arm is better than the best of the others; "
-            f"equal arms are separated by chance in {comparison.chance_separated:.0%} of measures."
-        )
-    table = Table(title="Models compared", caption=Text(caption))
+    """Table for the screen: mean, standard deviation and range of each measure, by arm.
+
+    It has p-values where there are seeds enough for one below 0.05.
+    """
+    tested = _can_tell(comparison.paired_seeds)
+    table = Table(title="Models compared", caption=Text(_caption(comparison)))
     table.add_column("measure")
     table.add_column("better")
     for arm in comparison.arms:
         table.add_column(Text(arm), justify="right")
     table.add_column("separated")
+    for column in ("p", "p (FDR)") if tested else ():
+        table.add_column(column, justify="right")
     for row in comparison.measures:
         cells = []
         for arm in comparison.arms:
             text = _figures(row.arms[arm])
             cells.append(Text(text, style="bold" if arm == row.best else ""))
         verdict = {True: "yes", False: "no", None: "one seed"}[row.separated]
-        table.add_row(row.measure.replace("_", " "), row.better, *cells, verdict)
+        p_values = [f"{p:.3f}" for p in (row.p_value, row.p_fdr) if tested]
+        table.add_row(row.measure.replace("_", " "), row.better, *cells, verdict, *p_values)
     return table
+
+
+def _can_tell(seeds: int) -> bool:
+    return smallest_p_value(seeds) < FALSE_ALARM
+
+
+def _caption(comparison: Comparison) -> str:
+    said = ["mean ± standard deviation over seeds [smallest, largest]; the best arm is bold."]
+    if comparison.chance_separated is not None:
+        said.append(
+            "Separated: the worst seed of the best arm is better than the best of the others; "
+            f"equal arms are separated by chance in {comparison.chance_separated:.0%} of measures."
+        )
+    seeds = comparison.paired_seeds
+    if seeds >= 2:
+        least = f"{seeds} seeds give no p below {smallest_p_value(seeds):.2g}"
+        if _can_tell(seeds):
+            said.append(
+                f"p: Wilcoxon signed-rank test, paired by seed, where {least}; FDR: corrected for "
+                f"{len(comparison.measures)} measures by Benjamini and Hochberg."
+            )
+        else:
+            enough = next(n for n in count(seeds) if _can_tell(n))
+            said.append(
+                f"No p-values: by the Wilcoxon signed-rank test {least}; {enough} seeds are "
+                f"needed for one below {FALSE_ALARM}."
+            )
+    return " ".join(said)
 
 
 def _figures(spread: Spread) -> str:

@@ -1,60 +1,20 @@
-"""Quality of a model: retrieval, zero-shot classification and its worst group.
+"""Quality of a model: zero-shot classification, and its worst group.
 
 Ties favour nobody: each figure is its expected value if ties were broken at random, so a model
 that sees no difference between its inputs scores at chance.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from evaluation.embeddings import (
-    TIE,
-    chance_in_top,
-    check_same_space,
-    similarity,
-    votes,
-)
+from evaluation.draws import Draws
+from evaluation.resampling import Resampling
+from evaluation.tallies import Cells, Figure, OneLabel, Tallies, Tally
 from m4.catalogue import Model
 from m4.errors import InputError
-from vision.directions import normalised
-
-BLOCK = 2048
-"""Rows and columns of similarities held at a time."""
-
-
-@dataclass(frozen=True, eq=False)
-class CaptionPairs:
-    """Distinct captions and whose they are.
-
-    `texts` are t different strings; `pairs` (p, 2) int are different (image row, text row).
-    """
-
-    texts: tuple[str, ...]
-    pairs: np.ndarray
-
-    @classmethod
-    def of(cls, captions: Sequence[Sequence[str]]) -> "CaptionPairs":
-        """Join equal strings into one text that belongs to all of its images.
-
-        `captions` holds, for each image, its captions.
-        """
-        row = {text: 0 for of_image in captions for text in of_image}
-        row = {text: position for position, text in enumerate(row)}
-        pairs = {(image, row[text]) for image, own in enumerate(captions) for text in own}
-        return cls(tuple(row), np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2))
-
-
-class Retrieval(Model):
-    """Recall by k, in both directions, among `images` images and `texts` texts."""
-
-    images: int
-    texts: int
-    image_to_text: dict[int, float]
-    text_to_image: dict[int, float]
 
 
 class ZeroShot(Model):
@@ -95,93 +55,14 @@ class WorstGroup(Model):
     gap: float
 
 
-def retrieval_recall(
-    images: Any, texts: Any, pairs: Any, ks: Sequence[int] = (1, 5, 10)
-) -> Retrieval:
-    """Recall at k from image to text and from text to image.
-
-        R@k = share of queries with at least one right answer among their k most similar items
-
-    Any caption of an image is right for it, and any image of a text. Source: Karpathy and
-    Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions" (2015).
-
-    Parameters
-    ----------
-    images : (n, d)
-    texts : (t, d), no string twice (`CaptionPairs`)
-    pairs : (p, 2) int, (image row, text row)
-    ks : sizes of the list looked at, each smaller than n and t
-
-    Similarities are held in blocks, never n x t. Raises `InputError` where a k is not smaller
-    than the number of items (recall is then 1 by construction), where an image has no text or a
-    text no image, or where a row has no direction.
-    """
-    images, texts = normalised(images, "images"), normalised(texts, "texts")
-    check_same_space(images, texts, "texts")
-    pairs = np.unique(np.asarray(pairs, dtype=np.int64).reshape(-1, 2), axis=0)
-    _check_retrieval(len(images), len(texts), pairs, ks)
-    scores = np.concatenate(
-        [
-            np.einsum("pd,pd->p", images[block[:, 0]], texts[block[:, 1]])
-            for block in np.array_split(pairs, len(pairs) // BLOCK + 1)
-        ]
-    )
-    best = [np.full(len(side), -np.inf) for side in (images, texts)]
-    right = [np.zeros(len(side)) for side in (images, texts)]
-    for side in range(2):
-        np.maximum.at(best[side], pairs[:, side], scores)
-        np.add.at(right[side], pairs[:, side], scores >= best[side][pairs[:, side]] - TIE)
-    recalls = []
-    for side, (above, tied) in enumerate(_rivals(images, texts, *best)):
-        tied = np.maximum(tied, right[side])  # the two products round differently
-        recalls.append({k: float(chance_in_top(above, tied, right[side], k).mean()) for k in ks})
-    return Retrieval(
-        images=len(images), texts=len(texts), image_to_text=recalls[0], text_to_image=recalls[1]
-    )
-
-
-def _check_retrieval(images: int, texts: int, pairs: np.ndarray, ks: Sequence[int]) -> None:
-    for k in ks:
-        if not 1 <= k < min(images, texts):
-            raise InputError(
-                f"R@{k} among {images} images and {texts} distinct texts: k must be at least 1 "
-                "and smaller than both, or recall is 1 by construction; give a smaller k or more "
-                "images"
-            )
-    for column, (items, name, other) in enumerate(
-        ((images, "image", "text"), (texts, "text", "image"))
-    ):
-        if len(pairs) and not 0 <= pairs[:, column].min() <= pairs[:, column].max() < items:
-            raise InputError(f"pairs name a row of {name}s outside 0 to {items - 1}")
-        alone = np.setdiff1d(np.arange(items), pairs[:, column])
-        if len(alone):
-            raise InputError(f"{name} {alone[0]} has no {other}; leave it out or pair it")
-
-
-def _rivals(
-    images: np.ndarray, texts: np.ndarray, best_text: np.ndarray, best_image: np.ndarray
-) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Items that score above, and the same as, the best right one: by image, and by text."""
-    above = np.zeros(len(images)), np.zeros(len(texts))
-    tied = np.zeros(len(images)), np.zeros(len(texts))
-    for i in range(0, len(images), BLOCK):
-        rows = slice(i, i + BLOCK)
-        for j in range(0, len(texts), BLOCK):
-            columns = slice(j, j + BLOCK)
-            scores = images[rows] @ texts[columns].T
-            of_image, of_text = best_text[rows, None], best_image[None, columns]
-            for side, part, best in ((0, rows, of_image), (1, columns, of_text)):
-                higher = np.count_nonzero(scores > best + TIE, axis=1 - side)
-                above[side][part] += higher
-                tied[side][part] += np.count_nonzero(scores >= best - TIE, axis=1 - side) - higher
-    return (above[0], tied[0]), (above[1], tied[1])
-
-
 def zero_shot(images: Any, prompts: Any, shown: Any, labels: Sequence[str]) -> ZeroShot:
     """Classify images by the most similar prompt.
 
-    Top-1 and top-5 accuracy, and the mean over labels of the recall of each, by scikit-learn.
-    Images that show none or several of the labels are left out, and counted.
+        top-k = share of images whose label is among the k most similar
+        mean per-class recall = mean over labels of top-1 among the images of that label
+
+    Images that show none or several of the labels are left out, and counted. Source: Radford et
+    al., "Learning Transferable Visual Models From Natural Language Supervision" (ICML 2021).
 
     Parameters
     ----------
@@ -190,34 +71,66 @@ def zero_shot(images: Any, prompts: Any, shown: Any, labels: Sequence[str]) -> Z
     shown : (n, c) bool, the labels that an image shows
     labels : c names
 
-    Raises `InputError` where fewer than two labels compete, where no image shows exactly one of
-    them, or where a row has no direction.
+    Similarities are held in blocks, never n x c. Raises `InputError` where fewer than two labels
+    compete, where no image shows exactly one of them, or where a row has no direction.
     """
-    from sklearn.metrics import accuracy_score, recall_score
-
     shown = np.asarray(shown, dtype=bool)
-    truth, scores = _single_label(images, prompts, shown, labels)
-    # A tie is several predictions, each with its part of the image's weight.
-    vote = votes(scores)
-    image, predicted = np.nonzero(vote)
-    weight = vote[image, predicted]
-    counts = np.bincount(truth, minlength=len(labels))
-    present = np.flatnonzero(counts).tolist()
-    recall = recall_score(
-        truth[image], predicted, labels=present, average=None, sample_weight=weight
-    )
+    case = OneLabel.of(images, prompts, shown, labels)
+    cells = case.by_label()
+    found = cells.tally(case.right(1))
+    names = [labels[label] for label in cells.numbers]
+    counts = dict(zip(names, found.images.astype(int).tolist(), strict=True))
     shows = shown.sum(axis=1)
     return ZeroShot(
-        images=len(truth),
+        images=len(case.rows),
         none=int((shows == 0).sum()),
         several=int((shows > 1).sum()),
-        top1=float(accuracy_score(truth[image], predicted, sample_weight=weight)),
-        top5=_in_top(scores, truth, 5) if len(labels) > 5 else None,
-        mean_per_class_recall=float(recall.mean()),
-        recall={labels[r]: float(value) for r, value in zip(present, recall, strict=True)},
-        counts=dict(zip(labels, counts.tolist(), strict=True)),
-        empty=tuple(name for name, count in zip(labels, counts, strict=True) if count == 0),
+        top1=found.average().item(),
+        top5=cells.tally(case.right(5)).average().item() if len(labels) > 5 else None,
+        mean_per_class_recall=found.mean().item(),
+        recall=dict(zip(names, found.accuracy().tolist(), strict=True)),
+        counts={name: counts.get(name, 0) for name in labels},
+        empty=tuple(name for name in labels if name not in counts),
     )
+
+
+def zero_shot_draws(
+    images: Any, prompts: Any, shown: Any, labels: Sequence[str], resampling: Resampling
+) -> tuple[Draws, ...]:
+    """Top-1, top-5 where more than five labels compete, mean per-class recall; recall by label.
+
+    Figures, parameters and errors as for `zero_shot`. Interval: resamples of the images that show
+    exactly one label; a label that is absent from a resample has no recall there and takes no
+    part in the mean, as in `zero_shot`. Null, "chance": labels trade places among the images, so
+    that an answer knows nothing of its image; labels that are common and often predicted are then
+    often right.
+    """
+    case = OneLabel.of(images, prompts, np.asarray(shown, dtype=bool), labels)
+    cells = case.by_label()
+    orders = resampling.permuted(len(case.rows))
+
+    def tallies(k: int) -> Tallies:
+        right = case.right(k)
+        by_chance = case.right_by_chance(k, orders)[:, cells.numbers]
+        observed = cells.tally(right)
+        return Tallies(
+            observed, cells.resampled(right, resampling), Tally(by_chance, observed.images)
+        )
+
+    def draws(
+        measure: str, found: Tallies, figure: Figure, names: Sequence[str] = ("all labels",)
+    ) -> Draws:
+        return found.draws(
+            measure, names, figure, images=len(case.rows), better="higher", null_kind="chance"
+        )
+
+    top1 = tallies(1)
+    headlines = [draws("zero_shot_top1", top1, Tally.average)]
+    if len(labels) > 5:
+        headlines.append(draws("zero_shot_top5", tallies(5), Tally.average))
+    headlines.append(draws("mean_per_class_recall", top1, Tally.mean))
+    names = [labels[label] for label in cells.numbers]
+    return (*headlines, draws("recall", top1, Tally.accuracy, names))
 
 
 def worst_group(
@@ -228,7 +141,7 @@ def worst_group(
     groups: Any,
     group_names: Sequence[str],
 ) -> WorstGroup:
-    """Zero-shot accuracy in each cell of a label and a group, by fairlearn's MetricFrame.
+    """Zero-shot accuracy in each cell of a label and a group.
 
         gap = average - worst
 
@@ -245,8 +158,67 @@ def worst_group(
 
     Raises `InputError` as `zero_shot`, and where every cell is empty.
     """
-    from fairlearn.metrics import MetricFrame, count, mean_prediction
+    case, cells = _by_group(images, prompts, shown, labels, groups, group_names)
+    found = cells.tally(case.right(1))
+    names = list(product(labels, group_names))
+    counts = found.images.astype(int).tolist()
+    return WorstGroup(
+        cells=tuple(
+            Cell(label=names[cell][0], group=names[cell][1], accuracy=accuracy, count=count)
+            for cell, accuracy, count in zip(cells.numbers, found.accuracy(), counts, strict=True)
+        ),
+        empty=tuple(name for cell, name in enumerate(names) if cell not in cells.numbers),
+        average=found.average().item(),
+        worst=found.worst().item(),
+        gap=found.gap().item(),
+    )
 
+
+def worst_group_draws(
+    images: Any,
+    prompts: Any,
+    shown: Any,
+    labels: Sequence[str],
+    groups: Any,
+    group_names: Sequence[str],
+    resampling: Resampling,
+) -> tuple[Draws, ...]:
+    """Worst-group accuracy, its gap to the average, the average; accuracy by cell.
+
+    Figures, parameters and errors as for `worst_group`. Interval: resamples of the images in any
+    cell. A cell that is empty in a resample has no accuracy there, and the worst is that of the
+    others: what `worst_group` would say of the resample. Null: images of the same label trade
+    their groups, so that accuracy depends on the label alone; the average, which is not about
+    groups, has none. A cell, the worst of them and the gap stand out on either side of their
+    null's mean, for where labels differ in difficulty there is a gap without any bias.
+    """
+    case, cells = _by_group(images, prompts, shown, labels, groups, group_names)
+    right = case.right(1)
+    observed = cells.tally(right)
+    traded = cells.traded(right, resampling.permuted(len(case.rows), case.truth))
+    found = Tallies(observed, cells.resampled(right, resampling), Tally(traded, observed.images))
+    plain = Tallies(found.observed, found.bootstrap, None)
+    every = ("all cells",)
+    names = [", ".join(name) for name in product(labels, group_names)]
+    named = [names[cell] for cell in cells.numbers]
+    n = len(case.rows)
+    return (
+        found.draws("worst_group_accuracy", every, Tally.worst, n, "higher", tail="both"),
+        found.draws("worst_group_gap", every, Tally.gap, n, "lower", tail="both"),
+        plain.draws("average_accuracy", every, Tally.average, n, "higher"),
+        found.draws("accuracy", named, Tally.accuracy, n, "higher", tail="both"),
+    )
+
+
+def _by_group(
+    images: Any,
+    prompts: Any,
+    shown: Any,
+    labels: Sequence[str],
+    groups: Any,
+    group_names: Sequence[str],
+) -> tuple[OneLabel, Cells]:
+    """Images of one label in any group; cell g * i + j is label i in group j."""
     groups = np.asarray(groups, dtype=bool)
     shown = np.asarray(shown, dtype=bool)
     if groups.shape != (len(shown), len(group_names)):
@@ -254,56 +226,10 @@ def worst_group(
             f"groups has shape {groups.shape}, but {len(shown)} images and {len(group_names)} "
             f"names need {(len(shown), len(group_names))}"
         )
-    truth, scores = _single_label(images, prompts, shown, labels)
-    # 1 where right, 0 where wrong, a part where the right label ties with others.
-    correct = votes(scores)[np.arange(len(truth)), truth]
-    image, group = np.nonzero(groups[shown.sum(axis=1) == 1])
-    if len(image) == 0:
+    case = OneLabel.of(images, prompts, shown, labels)
+    case = case.chosen(groups[case.rows].any(axis=1))
+    if len(case.rows) == 0:
         raise InputError(f"no image with exactly one label is in any of {', '.join(group_names)}")
-    frame = MetricFrame(
-        metrics={"accuracy": mean_prediction, "count": count},
-        y_true=np.ones(len(image)),
-        y_pred=correct[image],
-        sensitive_features={"label": truth[image], "group": group},
-    )
-    found = {key: row for key, row in frame.by_group.iterrows() if row["count"] > 0}
-    cells = tuple(
-        Cell(label=labels[r], group=group_names[g], accuracy=row["accuracy"], count=row["count"])
-        for (r, g), row in found.items()
-    )
-    empty = tuple(
-        (label, name)
-        for (r, label), (g, name) in product(enumerate(labels), enumerate(group_names))
-        if (r, g) not in found
-    )
-    average = float(frame.overall["accuracy"])
-    worst = min(cell.accuracy for cell in cells)
-    return WorstGroup(cells=cells, empty=empty, average=average, worst=worst, gap=average - worst)
-
-
-def _single_label(
-    images: Any, prompts: Any, shown: np.ndarray, labels: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The label and all similarities of the images that show exactly one label."""
-    if len(labels) < 2:
-        raise InputError(f"{len(labels)} labels; zero-shot needs at least two to choose between")
-    scores = similarity(images, prompts)
-    if not scores.shape == shown.shape == (len(scores), len(labels)):
-        raise InputError(
-            f"{len(scores)} images, {scores.shape[1]} prompts, {len(labels)} labels and `shown` "
-            f"of shape {shown.shape} do not agree; give one prompt per label and one row per image"
-        )
-    single = shown.sum(axis=1) == 1
-    if not single.any():
-        raise InputError(
-            f"no image shows exactly one of the {len(labels)} labels evaluated; give images that "
-            "do, or other labels"
-        )
-    return shown[single].argmax(axis=1), scores[single]
-
-
-def _in_top(scores: np.ndarray, truth: np.ndarray, k: int) -> float:
-    own = scores[np.arange(len(truth)), truth][:, None]
-    above = (scores > own + TIE).sum(axis=1)
-    tied = (scores >= own - TIE).sum(axis=1) - above
-    return float(chance_in_top(above, tied, np.ones(len(truth)), k).mean())
+    image, group = np.nonzero(groups[case.rows])
+    cell = case.truth[image] * len(group_names) + group
+    return case, Cells.of(image, cell, len(case.rows))

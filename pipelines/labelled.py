@@ -73,7 +73,7 @@ def read_labels(path: str, asked: Asked) -> Labels:
 
     Raises `InputError` where the file cannot be read, lacks a column, or holds something else.
     """
-    frame = _frame(path)
+    frame = read_frame(path)
     identities = [name for name in IDENTITIES if name in frame.columns]
     if not identities:
         raise InputError(f"{path}: no column uid or key; it has {', '.join(frame.columns)}")
@@ -95,12 +95,14 @@ def read_labels(path: str, asked: Asked) -> Labels:
     return Labels(path, names, answers[usable], left_out)
 
 
-def _frame(path: str) -> pl.DataFrame:
+def read_frame(path: str) -> pl.DataFrame:
+    """A csv or tsv, all of strings, or a parquet. Raises `InputError` where it cannot be read."""
     try:
         content = storage.read_bytes(path)
         if path.endswith(".parquet"):
             return pl.read_parquet(content)
-        return pl.read_csv(content, infer_schema=False)
+        separator = "\t" if path.endswith(".tsv") else ","
+        return pl.read_csv(content, infer_schema=False, separator=separator)
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: cannot be read: {reason}") from None

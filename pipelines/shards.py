@@ -228,7 +228,7 @@ def read_samples(shard: ShardRef, *, images: bool = False) -> Iterator[Sample | 
 
     Passes on the `OSError` of a storage that fails while the shard is read.
     """
-    return _read(shard, partial(_sample, images=images))
+    return read_groups(shard, partial(_sample, images=images))
 
 
 def read_identities(shard: ShardRef) -> Iterator[Identity | Failure]:
@@ -236,13 +236,17 @@ def read_identities(shard: ShardRef) -> Iterator[Identity | Failure]:
 
     What is set aside is what `read_samples` sets aside. Pictures are not read.
     """
-    return _read(shard, identity_of)
+    return read_groups(shard, identity_of)
 
 
-def _read(
+def read_groups(
     shard: ShardRef, make: Callable[[ShardRef, TarReader, Group], T]
 ) -> Iterator[T | Failure]:
-    """What `make` makes of each sample of a shard, in order, and each failure."""
+    """What `make` makes of each sample of a shard, in order, and each failure.
+
+    A sample is set aside where `make` raises `UnusableSample`. Passes on the `OSError` of a
+    storage that fails while the shard is read.
+    """
     try:
         stream = storage.open_input(shard.path)
     except OSError as error:
@@ -297,8 +301,8 @@ def _sample(shard: ShardRef, tar: TarReader, group: Group, *, images: bool) -> S
     return Sample(uid, key, SampleSpan(offset, length), caption, metadata, image)
 
 
-def _content(shard: ShardRef, tar: TarReader, group: Group) -> tuple[Identity, str, dict[str, Any]]:
-    """A sample's identity, caption and metadata."""
+def usable_image(group: Group) -> Member:
+    """The picture of a sample. Raises `UnusableSample` where its members cannot be used."""
     # No table can hold the surrogates that stand for bytes that are not UTF-8.
     if not group.key.isascii() and group.key != group.key.encode(errors="ignore").decode():
         raise UnusableSample(KEY_NOT_UTF8)
@@ -311,13 +315,20 @@ def _content(shard: ShardRef, tar: TarReader, group: Group) -> tuple[Identity, s
         raise UnusableSample(group.refusal)
     if not image.size:
         raise UnusableSample(EMPTY_IMAGE)
-    metadata = _metadata(tar, group)
+    return image
+
+
+def _content(shard: ShardRef, tar: TarReader, group: Group) -> tuple[Identity, str, dict[str, Any]]:
+    """A sample's identity, caption and metadata."""
+    usable_image(group)
+    metadata = read_metadata(tar, group)
     caption = _caption(tar, group, metadata)
     uid = usable_uid(metadata.get("uid") or derived_uid(shard.name, group.key))
     return Identity(uid, group.key, group.start, group.end - group.start), caption, metadata
 
 
-def _text(tar: TarReader, member: Member, too_large: str) -> bytes:
+def read_text(tar: TarReader, member: Member, too_large: str) -> bytes:
+    """A small member's content. Raises `UnusableSample` where it is not small."""
     if member.size > LARGEST_TEXT:
         raise UnusableSample(too_large)
     return tar.read(member)
@@ -333,11 +344,12 @@ def _parsed(content: bytes) -> Any:
     return json.loads(content)
 
 
-def _metadata(tar: TarReader, group: Group) -> dict[str, Any]:
+def read_metadata(tar: TarReader, group: Group) -> dict[str, Any]:
+    """What a sample's json says; empty without one. Raises `UnusableSample`."""
     if "json" not in group.members:
         return {}
     try:
-        metadata = _parsed(_text(tar, group.members["json"], LARGE_JSON))
+        metadata = _parsed(read_text(tar, group.members["json"], LARGE_JSON))
     except (ValueError, RecursionError):  # also UnicodeDecodeError; nested too deeply
         raise UnusableSample(BAD_JSON) from None
     if not isinstance(metadata, dict):
@@ -348,7 +360,7 @@ def _metadata(tar: TarReader, group: Group) -> dict[str, Any]:
 def _caption(tar: TarReader, group: Group, metadata: dict[str, Any]) -> str:
     if "txt" in group.members:
         try:
-            caption = _text(tar, group.members["txt"], LARGE_TXT).decode()
+            caption = read_text(tar, group.members["txt"], LARGE_TXT).decode()
         except UnicodeDecodeError:
             raise UnusableSample(CAPTION_NOT_UTF8) from None
     elif isinstance(metadata.get("caption"), str):

@@ -12,7 +12,10 @@ from m4.catalogue import Model
 from m4.errors import InputError
 from reporting import charts
 from reporting.contents import Contents, read_contents
+from reporting.drawings import Drawing
 from reporting.pictures import Picture, sample_pictures
+from reporting.transfer_chart import transfer_scatter
+from reporting.transfer_points import transfer_points
 
 EMPTY = "\N{EN DASH}"  # a mean over nothing
 LARGEST = 2_000_000  # bytes; a report is mailed around
@@ -63,6 +66,7 @@ def report(settings: ReportSettings) -> Path:
         certificate=contents.policy.certificate,
         headlines=_headlines(contents),
         drawn_charts=_charts(contents),
+        transfers=_transfers(contents),
         cells=_cells(contents),
         opt_outs=None if applied is None else applied.opt_outs,
         balance=None if applied is None else applied.balance,
@@ -133,6 +137,13 @@ def _charts(contents: Contents) -> dict[str, Markup]:
         wanted["quality"] = lambda: charts.measures(comparison, "higher")
     # The charts are our own markup: all text in them was escaped when they were rendered.
     return {name: Markup(draw()) for name, draw in wanted.items()}
+
+
+def _transfers(contents: Contents) -> dict[str, Drawing]:
+    """Data against models, for each value worth a chart."""
+    shown = charts.informative_values(contents.catalogue)
+    found = transfer_points(contents.trials, contents.data)
+    return {value: transfer_scatter(found[value]) for value in shown if value in found}
 
 
 def _cells(contents: Contents) -> list[dict[str, object]]:

@@ -7,14 +7,12 @@ from typing import Any
 _HOMES = {
     "Batch": "training.loader",
     "EncodedImages": "training.encode",
-    "LoadedModel": "training.encode",
     "Loader": "training.loader",
     "LoaderSettings": "training.loader",
     "Position": "training.loader",
     "TrainResult": "training.trainer",
     "TrainSettings": "training.trainer",
     "encode_images": "training.encode",
-    "encode_texts": "training.encode",
     "load_checkpoint": "training.encode",
     "train": "training.trainer",
 }

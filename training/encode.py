@@ -1,12 +1,12 @@
 """Embeddings of a trained model, for evaluation and the methods that work on embeddings."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from m4.errors import InputError, UnusableSample
 from pipelines.shards import Failure, SampleSpan
@@ -15,33 +15,25 @@ from training.checkpoints import checkpoint_path, checkpoint_steps, read_checkpo
 from training.samples import SpanReader, parse_span
 from training.trainer import TrainSettings
 from vision import images
-from vision.images import ImageFormat
+from vision.embedder import Embedder, Preprocessing, space_name
 from vision.model import build_model, image_format, tokenizer
+
+BATCH = 256  # pictures or texts that the model is given at once
 
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A trained model, ready to encode.
+@dataclass(frozen=True)
+class MiddleSquare(Preprocessing):
+    """What `train` shows its models, but for the chance in it: the largest square in the middle.
 
-    Attributes
-    ----------
-    model : of open_clip, in evaluation mode, on the CPU or where `load_checkpoint` was told
-    tokenize : from captions to token ids (B, L)
-    settings : that it was trained with
-    step : that it was trained for
+    The box that open_clip's preprocessing leaves of a picture is the same where it is square, and
+    else up to a pixel off.
     """
 
-    model: Any
-    tokenize: Callable[[list[str]], torch.Tensor]
-    settings: TrainSettings
-    step: int
-    device: str
-
-    @property
-    def image_format(self) -> ImageFormat:
-        return image_format(self.model)
+    def pixels(self, picture: Image.Image) -> np.ndarray:
+        box = images.centre_box(*picture.size)
+        return images.fit(picture, self.image_format.size, box)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +53,11 @@ class EncodedImages:
     failures: tuple[Failure, ...]
 
 
-def load_checkpoint(path: Path | str, *, device: str = "cpu") -> LoadedModel:
-    """Load a checkpoint of `train`, or the last one of a folder. Raises `InputError`."""
+def load_checkpoint(path: Path | str, *, device: str = "cpu") -> Embedder:
+    """Load a checkpoint of `train`, or the last one of a folder. Raises `InputError`.
+
+    The name of its embedding space carries the digest of the file.
+    """
     path = Path(path)
     if path.is_dir():
         steps = checkpoint_steps(path)
@@ -75,21 +70,26 @@ def load_checkpoint(path: Path | str, *, device: str = "cpu") -> LoadedModel:
     plain = settings.model.model_copy(update={"pretrained": None})
     model = build_model(plain, settings.loss)
     model.load_state_dict(found.model)
-    tokenize = tokenizer(settings.model)
-    return LoadedModel(model.to(device).eval(), tokenize, settings, found.step, device)
+    return Embedder(
+        model.to(device).eval(),
+        tokenizer(settings.model),
+        MiddleSquare(image_format(model)),
+        space_name(settings.model.name or "small", path),
+        device,
+        BATCH,
+        torch.get_num_threads(),
+    )
 
 
 def encode_images(
-    model: LoadedModel,
+    embedder: Embedder,
     annotations_folder: str,
     *,
-    batch_size: int = 256,
+    batch_size: int = BATCH,
     max_failures: float = 0.01,
     progress: Progress | None = None,
 ) -> EncodedImages:
     """Encode every sample of all committed tables (annotations or a manifest) of a folder.
-
-    Images are cut to their middle square and resized: no chance is involved.
 
     Parameters
     ----------
@@ -106,12 +106,12 @@ def encode_images(
     pictures: list[np.ndarray] = []
 
     def encode() -> None:
-        features.append(_encode_pictures(model, pictures))
+        features.append(embedder.forward(np.stack(pictures)))
         pictures.clear()
         if progress is not None:
             progress(len(uids) + len(failures), total)
 
-    for found in _read_pictures(annotations_folder, model.image_format.size):
+    for found in _read_pictures(annotations_folder, embedder):
         if isinstance(found, Failure):
             failures.append(found)
             continue
@@ -138,8 +138,8 @@ class _Picture:
     pixels: np.ndarray
 
 
-def _read_pictures(folder: str, size: int) -> Iterator[_Picture | Failure]:
-    """Every sample of a folder of tables, its middle square resized to (3, size, size) uint8."""
+def _read_pictures(folder: str, embedder: Embedder) -> Iterator[_Picture | Failure]:
+    """Every sample of a folder of tables, as the model sees it."""
     reader = SpanReader()
     try:
         for stem, commit in committed(folder):
@@ -148,32 +148,11 @@ def _read_pictures(folder: str, size: int) -> Iterator[_Picture | Failure]:
                 span = SampleSpan(row["offset"], row["length"])
                 try:
                     sample = parse_span(reader.read(shard, span), row["key"])
-                    image = images.decode(sample.image, size)
+                    image = images.decode(sample.image, embedder.size)
                 except UnusableSample as error:
                     yield Failure(shard.name, row["key"], str(error))
                     continue
-                pixels = images.fit(image, size, images.centre_box(*image.size))
+                pixels = embedder.preprocessing.pixels(image)
                 yield _Picture(row["uid"], sample.caption, pixels)
     finally:
         reader.close()
-
-
-def _encode_pictures(model: LoadedModel, pictures: Sequence[np.ndarray]) -> np.ndarray:
-    with torch.inference_mode():
-        values = images.normalise(pictures, model.image_format).to(model.device)
-        return model.model.encode_image(values, normalize=True).float().cpu().numpy()
-
-
-def encode_texts(model: LoadedModel, texts: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
-    """Embeddings of captions or prompts; (n, d) float32, L2-normalised.
-
-    Raises `InputError` where there are none.
-    """
-    if not texts:
-        raise InputError("no texts to encode; give at least one")
-    parts: list[np.ndarray] = []
-    with torch.inference_mode():
-        for first in range(0, len(texts), batch_size):
-            tokens = model.tokenize(list(texts[first : first + batch_size])).to(model.device)
-            parts.append(model.model.encode_text(tokens, normalize=True).float().cpu().numpy())
-    return np.concatenate(parts)

@@ -205,7 +205,7 @@ def load_embedder(
         given = _named_preprocessing(settings, preprocess_as)
         model, title = build_model(settings, "clip"), architecture
     if name is None:
-        name = _space(title, Path(pretrained))
+        name = space_name(title, Path(pretrained))
     return Embedder(
         model.to(where).eval(),
         tokenizer(settings),
@@ -230,8 +230,8 @@ def usable_device(device: str) -> str:
     return device
 
 
-def _space(architecture: str, pretrained: Path) -> str:
-    """The name of the embedding space of a tag, or of a file."""
+def space_name(architecture: str, pretrained: Path) -> str:
+    """The name of the embedding space of a tag, or of a file, with the digest of its content."""
     if not pretrained.is_file():
         return f"{architecture.removesuffix(QUICK)}/{pretrained}"
     with pretrained.open("rb") as stream:

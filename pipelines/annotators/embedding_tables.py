@@ -196,6 +196,11 @@ def _check_repeated(
             )
 
 
+def read_array(path: str, key: str | None = None) -> np.ndarray:
+    """The array of an .npy. Raises `InputError` where there is none."""
+    return _readable(path, lambda: _read_npy(path, key)[0])
+
+
 def _read_npy(path: str, key: str | None) -> tuple[np.ndarray, None]:
     if key is not None:
         raise InputError(f"{path}: has one array without a name, so key {key!r} has no effect")

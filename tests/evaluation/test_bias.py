@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
-from evaluation.bias import AssociationBias, association_bias, representation_bias
+from evaluation.bias import (
+    AssociationBias,
+    association_bias,
+    association_bias_draws,
+    representation_bias,
+    representation_bias_draws,
+)
+from evaluation.draws import Draws, Measurement
+from evaluation.resampling import Resampling
 from m4.errors import InputError
 
 AXES = np.eye(3)
@@ -209,3 +218,164 @@ def test_representation_bias_invariants(seed: int) -> None:
     renamed = {name: targets[name] for name in "bca"}
     swapped = representation_bias(images, prompts[[1, 2, 0]], renamed)
     assert swapped.bias == pytest.approx(found.bias)
+
+
+RESAMPLING = Resampling(resamples=200, permutations=200)
+PAIRS = (("x", "y"), ("y", "z"), ("x", "z"))
+
+
+def only(draws: Draws) -> Measurement:
+    (measured,) = draws.measurements(0.95)
+    return measured
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=seeds)
+def test_draws_have_the_figures_of_the_plain_functions(seed: int) -> None:
+    images, prompts, groups = random_case(seed)
+    plain = association_bias(images, prompts, "xyz", PAIRS, groups)
+    details, mean, largest = association_bias_draws(
+        images, prompts, "xyz", PAIRS, groups, RESAMPLING
+    )
+    assert details.observed.tolist() == [pair.difference for pair in plain.pairs]
+    assert details.names == ("x or y", "y or z", "x or z")
+    assert (mean.observed.item(), largest.observed.item()) == (plain.mean, plain.largest)
+
+    targets = {"a": 0.5, "b": 0.3, "c": 0.2}
+    plain_shares = representation_bias(images, prompts, targets)
+    details, largest = representation_bias_draws(images, prompts, targets, RESAMPLING)
+    assert details.observed.tolist() == list(plain_shares.bias.values())
+    assert details.names == ("a", "b", "c")
+    assert largest.observed.item() == plain_shares.largest
+
+
+def test_a_resample_of_draws_is_the_measure_of_the_images_it_holds() -> None:
+    images, prompts, groups = random_case(3)
+    details, mean, largest = association_bias_draws(
+        images, prompts, "xyz", PAIRS, groups, RESAMPLING
+    )
+    shares = representation_bias_draws(images, prompts, {"a": 0.5, "b": 0.3, "c": 0.2}, RESAMPLING)[
+        0
+    ]
+    for draw, counts in enumerate(RESAMPLING.counts(30)[:5]):
+        rows = np.repeat(np.arange(30), counts)
+        resampled = {name: mask[rows] for name, mask in groups.items()}
+        found = association_bias(images[rows], prompts, "xyz", PAIRS, resampled)
+        assert details.bootstrap[draw] == pytest.approx([pair.difference for pair in found.pairs])
+        assert mean.bootstrap[draw] == pytest.approx(found.mean)
+        assert largest.bootstrap[draw] == pytest.approx(found.largest)
+        again = representation_bias(images[rows], prompts, {"a": 0.5, "b": 0.3, "c": 0.2})
+        assert shares.bootstrap[draw] == pytest.approx(list(again.bias.values()))
+
+
+def test_a_draw_of_the_null_is_the_measure_where_groups_were_traded() -> None:
+    images, prompts, groups = random_case(4)
+    details, _, _ = association_bias_draws(images, prompts, "xyz", PAIRS, groups, RESAMPLING)
+    for draw, order in enumerate(RESAMPLING.permuted(30)[:5]):
+        traded = {name: mask[order] for name, mask in groups.items()}
+        found = association_bias(images, prompts, "xyz", PAIRS, traded)
+        assert details.null is not None
+        assert details.null[draw] == pytest.approx([pair.difference for pair in found.pairs])
+
+
+def test_images_in_no_group_are_neither_drawn_nor_traded() -> None:
+    images, prompts, groups = random_case(5)
+    more = np.concatenate([images, -images])
+    longer = {name: np.append(mask, np.zeros(30, dtype=bool)) for name, mask in groups.items()}
+    for one, other in zip(
+        association_bias_draws(images, prompts, "xyz", PAIRS, groups, RESAMPLING),
+        association_bias_draws(more, prompts, "xyz", PAIRS, longer, RESAMPLING),
+        strict=True,
+    ):
+        assert only(one.maximum("all")) == only(other.maximum("all"))
+        assert one.images == 30
+
+
+def test_a_group_that_a_resample_misses_leaves_it_undefined() -> None:
+    images = AXES[[0, 0, 0, 0, 1]]
+    groups = {"many": np.array([1, 1, 1, 1, 0], bool), "one": np.array([0, 0, 0, 0, 1], bool)}
+    details, _, _ = association_bias_draws(images, AXES, "xyz", [("x", "y")], groups, RESAMPLING)
+    without = RESAMPLING.counts(5)[:, 4] == 0
+    assert 0 < without.sum() < 200
+    assert np.isnan(details.bootstrap[without]).all()
+    assert np.isnan(details.bootstrap).mean() < 0.5
+    assert only(details).interval is None
+
+
+def test_a_planted_stereotype_stands_out_and_a_group_drawn_at_random_does_not() -> None:
+    generator = np.random.default_rng(0)
+    woman = generator.random(400) < 0.5
+    nurse = generator.random(400) < np.where(woman, 0.7, 0.3)
+    images = AXES[np.where(nurse, 0, 1)]
+    groups = {"woman": woman, "man": ~woman}
+    details, _, _ = association_bias_draws(images, AXES, "xyz", [("x", "y")], groups, RESAMPLING)
+    found = only(details)
+    assert found.p_value == 1 / 201
+    assert found.null is not None and found.null.high < found.value
+    assert found.interval is not None and found.interval.low < 0.4 < found.interval.high
+
+    random = generator.random(400) < 0.5
+    details, _, _ = association_bias_draws(
+        images, AXES, "xyz", [("x", "y")], {"a": random, "b": ~random}, RESAMPLING
+    )
+    assert only(details).p_value > 0.05
+
+
+def test_the_null_of_representation_bias_is_drawn_from_the_targets() -> None:
+    targets = {"young": 0.75, "old": 0.25}
+    fair = AXES[np.repeat([0, 1], [150, 50])]
+    details, largest = representation_bias_draws(fair, AXES[:2], targets, RESAMPLING)
+    assert (largest.null_kind, largest.observed.item()) == ("multinomial", 0.0)
+    assert only(largest).p_value == 1.0
+    assert details.null is not None
+    # E|c/n - pi| of a binomial, by its normal approximation
+    expected = np.sqrt(2 / np.pi * 0.75 * 0.25 / 200)
+    assert details.null.mean(axis=0) == pytest.approx([expected] * 2, rel=0.15)
+    equal = AXES[np.repeat([0, 1], 100)]
+    assert only(representation_bias_draws(equal, AXES[:2], targets, RESAMPLING)[1]).p_value < 0.01
+
+
+def test_p_values_without_bias_are_small_as_often_as_they_say() -> None:
+    generator = np.random.default_rng(1)
+    few = Resampling(resamples=100, permutations=100)
+    of_groups, of_values = [], []
+    for _ in range(200):
+        preferred = generator.integers(0, 3, 90)
+        woman = generator.random(90) < 0.4
+        of_groups.append(
+            only(
+                association_bias_draws(
+                    AXES[preferred], AXES, "xyz", PAIRS, {"a": woman, "b": ~woman}, few
+                )[2]
+            ).p_value
+        )
+        thirds = dict.fromkeys("xyz", 1 / 3)
+        of_values.append(
+            only(representation_bias_draws(AXES[preferred], AXES, thirds, few)[1]).p_value
+        )
+    low, high = binom.ppf([0.001, 0.999], 200, 0.05)
+    for p_values in (of_groups, of_values):
+        assert low <= np.count_nonzero(np.array(p_values) <= 0.05) <= high
+        assert 0.4 < np.mean(p_values) < 0.65
+
+
+def test_draws_are_the_same_each_time_and_differ_by_seed() -> None:
+    images, prompts, groups = random_case(6)
+    first, again, other = (
+        association_bias_draws(images, prompts, "xyz", PAIRS, groups, resampling)[0]
+        for resampling in (RESAMPLING, RESAMPLING, RESAMPLING.model_copy(update={"seed": 1}))
+    )
+    assert np.array_equal(first.bootstrap, again.bootstrap)
+    assert first.null is not None and again.null is not None and other.null is not None
+    assert np.array_equal(first.null, again.null)
+    assert not np.array_equal(first.bootstrap, other.bootstrap)
+    assert not np.array_equal(first.null, other.null)
+
+
+def test_groups_by_other_names_have_the_same_draws() -> None:
+    images, prompts, groups = random_case(7)
+    renamed = {f"the {name}": mask for name, mask in groups.items()}
+    one = association_bias_draws(images, prompts, "xyz", PAIRS, groups, RESAMPLING)[0]
+    other = association_bias_draws(images, prompts, "xyz", PAIRS, renamed, RESAMPLING)[0]
+    assert np.array_equal(one.bootstrap, other.bootstrap)
+    assert one.null is not None and np.array_equal(one.null, other.null)

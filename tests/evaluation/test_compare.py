@@ -5,7 +5,10 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
+from scipy.stats import false_discovery_control
 
 from evaluation.compare import (
     Comparison,
@@ -14,8 +17,11 @@ from evaluation.compare import (
     Trial,
     better,
     comparison_table,
+    paired_p_value,
+    smallest_p_value,
 )
-from evaluation.evaluate import EvaluateSettings, Evaluation, evaluate
+from evaluation.evaluate import Evaluation, evaluate
+from evaluation.gallery_measures import EvaluateSettings
 from m4.catalogue import Catalogue
 from m4.errors import InputError
 
@@ -30,8 +36,9 @@ def evaluation(scene: Any, encoder: Any, catalogue: Catalogue) -> Evaluation:
 
 
 def trial(evaluation: Evaluation, arm: str, seed: int, top1: float) -> Trial:
-    zero_shot = evaluation.zero_shot.model_copy(update={"top1": top1})
-    changed = evaluation.model_copy(update={"zero_shot": zero_shot})
+    found = evaluation.measurements["zero_shot_top1"].model_copy(update={"value": top1})
+    measurements = {**evaluation.measurements, "zero_shot_top1": found}
+    changed = evaluation.model_copy(update={"measurements": measurements})
     return Trial(arm=arm, seed=seed, evaluation=changed)
 
 
@@ -176,6 +183,107 @@ def test_the_table_shows_figures_directions_and_verdicts(
     line = next(line for line in text.splitlines() if "representation bias" in line)
     assert "lower" in line
     assert "no" in line.split()
+
+
+def spreads(changes: dict[int, float]) -> dict[str, Spread]:
+    return {
+        "original": Spread.of(dict.fromkeys(changes, 0.5)),
+        "balanced": Spread.of({seed: 0.5 + change for seed, change in changes.items()}),
+    }
+
+
+def test_the_signed_rank_test_by_hand() -> None:
+    # Of the 8 ways to give 1, 2 and 3 their signs, two are as far from even as all positive.
+    assert paired_p_value(spreads({1: 0.1, 2: 0.2, 3: 0.3})) == 2 / 8
+    # The sum of negative ranks is 1: as far from even are sums of 0, 1, 5 and 6.
+    assert paired_p_value(spreads({1: -0.1, 2: 0.2, 3: 0.3})) == 4 / 8
+    assert paired_p_value(spreads({1: 0.1, 2: 0.1, 3: 0.1})) == 2 / 8  # all ranks are 2
+    assert paired_p_value(spreads({seed: seed / 10 for seed in range(1, 7)})) == 2 / 64
+
+
+def test_seeds_without_a_difference_are_left_out() -> None:
+    assert paired_p_value(spreads({1: 0.1, 2: 0.2, 3: 0.3, 4: 0.0})) == 2 / 8
+    assert paired_p_value(spreads({1: 0.0, 2: 0.0})) == 1.0
+    assert paired_p_value(spreads({1: 0.0, 2: 0.1})) == 1.0
+
+
+def test_differences_that_are_equal_but_for_rounding_tie() -> None:
+    arms = {
+        "original": Spread.of({1: 0.1, 2: 0.3, 3: 0.7, 4: 0.2}),
+        "balanced": Spread.of({1: 0.2, 2: 0.4, 3: 0.8, 4: 0.1}),
+    }
+    assert len({x - y for x, y in zip((0.2, 0.4, 0.8), (0.1, 0.3, 0.7), strict=True)}) > 1
+    # Four equal ranks: 1 + 1 + 4 + 4 of 16 ways have three or four of one sign.
+    assert paired_p_value(arms) == 10 / 16
+
+
+def test_more_ties_than_scipy_has_tables_for_stay_exact() -> None:
+    changes = {seed: 0.1 if seed < 12 else -0.1 for seed in range(14)}
+    # Two of 14 equal ranks are negative: a binomial tail.
+    assert paired_p_value(spreads(changes)) == pytest.approx(2 * (1 + 14 + 91) / 2**14)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-0.4, 0.4), min_size=2, max_size=8))
+def test_p_values_are_attainable_and_know_no_side(changes: list[float]) -> None:
+    by_seed = dict(enumerate(changes))
+    p_value = paired_p_value(spreads(by_seed))
+    assert p_value is not None
+    assert smallest_p_value(len(changes)) <= p_value <= 1.0
+    mirrored = paired_p_value(spreads({seed: -change for seed, change in by_seed.items()}))
+    assert mirrored == pytest.approx(p_value)
+
+
+def test_only_two_arms_with_two_seeds_in_common_are_tested() -> None:
+    two = Spread.of({1: 0.1, 2: 0.2})
+    assert paired_p_value({"a": two, "b": two, "c": two}) is None
+    assert paired_p_value({"a": two, "b": Spread.of({2: 0.3, 3: 0.4})}) is None
+    assert paired_p_value({"a": two, "b": Spread.of({1: 0.3, 2: 0.4, 3: 0.0})}) == 0.5
+
+
+def seeds_of(evaluation: Evaluation, seeds: int) -> Comparison:
+    trials = [trial(evaluation, "original", seed, 0.01 * seed) for seed in range(seeds)]
+    trials += [trial(evaluation, "balanced", seed, 0.02 * seed + 0.5) for seed in range(seeds)]
+    return Comparison.of(trials)
+
+
+def test_measures_are_corrected_together(evaluation: Evaluation) -> None:
+    comparison = seeds_of(evaluation, 6)
+    assert comparison.paired_seeds == 6
+    p_values = [row.p_value for row in comparison.measures]
+    assert p_values.count(2 / 64) == 1
+    assert p_values.count(1.0) == len(p_values) - 1
+    assert [row.p_fdr for row in comparison.measures] == pytest.approx(
+        false_discovery_control(p_values)
+    )
+    assert of(comparison, "zero_shot_top1").p_fdr == pytest.approx(2 / 64 * len(p_values))
+
+
+def test_arms_without_seeds_in_common_have_no_p_values(evaluation: Evaluation) -> None:
+    trials = [trial(evaluation, "a", seed, 0.1) for seed in (1, 2)]
+    comparison = Comparison.of(trials + [trial(evaluation, "b", seed, 0.2) for seed in (3, 4)])
+    assert comparison.paired_seeds == 0
+    assert {(row.p_value, row.p_fdr) for row in comparison.measures} == {(None, None)}
+    assert "p-value" not in shown(comparison)
+
+
+@pytest.mark.parametrize(("seeds", "least"), [(2, "0.5"), (3, "0.25"), (5, "0.062")])
+def test_the_table_says_how_many_seeds_it_takes(
+    evaluation: Evaluation, seeds: int, least: str
+) -> None:
+    text = " ".join(shown(seeds_of(evaluation, seeds)).split())
+    assert f"{seeds} seeds give no p below {least}; 6 seeds are needed for one below 0.05" in text
+    assert "FDR" not in text
+
+
+def test_the_table_shows_p_values_of_six_seeds(evaluation: Evaluation) -> None:
+    comparison = seeds_of(evaluation, 6)
+    text = shown(comparison)
+    line = next(line for line in text.splitlines() if "zero shot top1" in line)
+    assert "0.031" in line
+    assert f"{of(comparison, 'zero_shot_top1').p_fdr:.3f}" in line
+    assert "6 seeds give no p below 0.031" in " ".join(text.split())
+    assert "No p-values" not in text
 
 
 def test_the_table_of_single_seeds_promises_nothing(evaluation: Evaluation) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from evaluation.evaluate import EvaluateSettings, Evaluation, evaluate, label_pairs
+from evaluation.evaluate import Evaluation, evaluate
+from evaluation.gallery_measures import EvaluateSettings, label_pairs
 from m4.catalogue import Catalogue
 from m4.errors import InputError
 

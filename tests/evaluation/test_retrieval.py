@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation import quality
-from evaluation.quality import CaptionPairs, retrieval_recall
+from evaluation import retrieval
+from evaluation.embeddings import similarity
+from evaluation.resampling import Resampling
+from evaluation.retrieval import CaptionPairs, retrieval_draws, retrieval_recall
 from m4.errors import InputError
 
 
@@ -130,7 +132,7 @@ def test_recall_is_the_mean_over_all_orders_of_the_items(
 ) -> None:
     pairs = {(row, row) for row in range(4)} | set(extra)
     found = retrieval_recall(images, texts, sorted(pairs), ks=(1, 2, 3))
-    scores = quality.similarity(images, texts).round(9)
+    scores = similarity(images, texts).round(9)
     right = np.zeros((4, 4), dtype=bool)
     right[tuple(zip(*pairs, strict=True))] = True
     for side, mine in ((0, found.image_to_text), (1, found.text_to_image)):
@@ -175,32 +177,108 @@ def test_invariants(seed: int) -> None:
 def test_blocks_do_not_change_the_figures(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     images, texts, pairs = random_pairs(3)
     whole = retrieval_recall(images, texts, pairs)
-    monkeypatch.setattr(quality, "BLOCK", block)
+    monkeypatch.setattr(retrieval, "BLOCK", block)
     assert retrieval_recall(images, texts, pairs) == whole
 
 
-def test_agrees_with_scikit_learn_where_there_are_no_ties() -> None:
-    from sklearn.metrics import top_k_accuracy_score
+FEW = Resampling(resamples=100, permutations=100)
 
-    images, texts, pairs = random_pairs(5, n=80, t=80)
-    scores = quality.similarity(images, texts)
-    found = retrieval_recall(images, texts, pairs)
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_draws_have_the_figures_of_the_plain_function(seed: int) -> None:
+    images, texts, pairs = random_pairs(seed)
+    plain = retrieval_recall(images, texts, pairs, ks=(5, 1))
+    found = {each.measure: each for each in retrieval_draws(images, texts, pairs, FEW, ks=(5, 1))}
+    for k in (1, 5):
+        assert found[f"image_to_text_r{k}"].observed == plain.image_to_text[k]
+        assert found[f"text_to_image_r{k}"].observed == plain.text_to_image[k]
+    assert len(found) == 4
+    assert {each.images for each in found.values()} == {60}
+
+
+def hits(
+    images: np.ndarray, texts: np.ndarray, pairs: np.ndarray, k: int
+) -> tuple[np.ndarray, ...]:
+    scores = similarity(images, texts)
+    right = np.zeros(scores.shape, dtype=bool)
+    right[tuple(pairs.T)] = True
+    found = []
+    for grid, answers in ((scores, right), (scores.T, right.T)):
+        top = np.argsort(-grid, axis=1)[:, :k]
+        found.append(np.take_along_axis(answers, top, axis=1).any(axis=1))
+    return tuple(found)
+
+
+def test_an_image_is_resampled_with_its_texts() -> None:
+    images, texts, pairs = random_pairs(7)
+    counts = FEW.counts(60)
+    found = {each.measure: each for each in retrieval_draws(images, texts, pairs, FEW, ks=(3,))}
+    of_image, of_text = hits(images, texts, pairs, 3)
+    owner = pairs[np.argsort(pairs[:, 1]), 0]
+    for draw in (0, 99):
+        queries = np.repeat(np.arange(60), counts[draw])
+        wanted = of_image[queries].mean()
+        assert found["image_to_text_r3"].bootstrap[draw, 0] == pytest.approx(wanted)
+        times = counts[draw][owner]  # 30 images have two texts, 30 have one
+        wanted = np.repeat(of_text, times).mean()
+        assert found["text_to_image_r3"].bootstrap[draw, 0] == pytest.approx(wanted)
+
+
+def test_a_text_of_several_images_counts_as_often_as_they_do_on_average() -> None:
+    texts = np.eye(3, 4)
+    images = np.array([[1.0, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0.1]])
+    pairs = [[0, 0], [1, 0], [2, 1], [3, 2]]
+    counts = FEW.counts(4)
+    found = retrieval_draws(images, texts, pairs, FEW, ks=(1,))
+    weights = np.column_stack([counts[:, :2].mean(axis=1), counts[:, 2], counts[:, 3]])
+    of_text = hits(images, texts, np.array(pairs), 1)[1]
+    assert found[1].bootstrap[:, 0] == pytest.approx(weights @ of_text / weights.sum(axis=1))
+
+
+def test_texts_of_one_image_do_not_make_an_interval_narrower() -> None:
+    """Ten copies of each text are no more evidence than one."""
+    images, texts, pairs = random_pairs(8, n=60, t=60)
+    copies = np.column_stack([np.repeat(pairs[:, 0], 10), np.arange(600)])
+    once = retrieval_draws(images, texts, pairs, FEW, ks=(1,))[1]
+    often = retrieval_draws(images, np.repeat(texts, 10, axis=0), copies, FEW, ks=(1,))[1]
+    np.testing.assert_allclose(often.bootstrap, once.bootstrap)
+
+
+def test_chance_is_a_random_order_of_all_items() -> None:
+    many = Resampling(resamples=100, permutations=20_000)
+    images, texts, pairs = random_pairs(9, n=20, t=25)
+    found = {each.measure: each.null for each in retrieval_draws(images, texts, pairs, many)}
     for k in (1, 5, 10):
-        truth = np.arange(80)
-        assert found.image_to_text[k] == pytest.approx(top_k_accuracy_score(truth, scores, k=k))
-        assert found.text_to_image[k] == pytest.approx(top_k_accuracy_score(truth, scores.T, k=k))
+        # Five images have two texts of 25: the chance that both are beyond the first k.
+        missed = (25 - k) * (24 - k) / (25 * 24)
+        wanted = (15 * k / 25 + 5 * (1 - missed)) / 20
+        null = found[f"image_to_text_r{k}"]
+        assert null.mean() == pytest.approx(wanted, abs=0.005)
+        spread = (15 * k / 25 * (1 - k / 25) + 5 * missed * (1 - missed)) / 20**2
+        assert null.var() == pytest.approx(spread, rel=0.05)
+        assert found[f"text_to_image_r{k}"].mean() == pytest.approx(k / 20, abs=0.005)
+    assert (found["image_to_text_r1"] <= found["image_to_text_r5"]).all()
 
 
-def test_agrees_with_torchmetrics_where_there_are_no_ties() -> None:
-    retrieval = pytest.importorskip("torchmetrics.functional.retrieval")
-    import torch
+def test_chance_agrees_with_models_that_see_nothing() -> None:
+    generator = np.random.default_rng(0)
+    pairs = random_pairs(0, n=20, t=25)[2]
+    recall = [
+        retrieval_recall(
+            generator.normal(size=(20, 8)), generator.normal(size=(25, 8)), pairs, (5,)
+        )
+        for _ in range(400)
+    ]
+    draws = retrieval_draws(*random_pairs(0, n=20, t=25), FEW, ks=(5,))
+    for side, found in enumerate(("image_to_text", "text_to_image")):
+        mean = np.mean([getattr(each, found)[5] for each in recall])
+        assert draws[side].null.mean() == pytest.approx(mean, abs=0.03)
 
-    images, texts, pairs = random_pairs(6)
-    scores = torch.from_numpy(quality.similarity(images, texts))
-    right = torch.zeros(scores.shape, dtype=torch.bool)
-    right[pairs[:, 0], pairs[:, 1]] = True
-    found = retrieval_recall(images, texts, pairs)
-    for k in (1, 5, 10):
-        rows = zip(scores, right, strict=True)
-        hits = [float(retrieval.retrieval_hit_rate(row, own_, top_k=k)) for row, own_ in rows]
-        assert found.image_to_text[k] == pytest.approx(np.mean(hits))
+
+def test_a_good_model_is_better_than_chance() -> None:
+    for found in retrieval_draws(*random_pairs(10), FEW):
+        (figure,) = found.measurements(0.95)
+        assert (figure.p_value, figure.better) == (1 / 101, "higher")
+        assert figure.interval is not None
+        assert 0 <= figure.interval.low <= figure.value <= figure.interval.high <= 1

@@ -17,7 +17,7 @@ from m4.errors import InputError
 from pipelines.receipt_check import ReceiptCheck, check_receipt
 from pipelines.receipts import read_receipt
 from training.checkpoints import checkpoint_steps, read_checkpoint
-from training.encode import encode_images, encode_texts, load_checkpoint
+from training.encode import encode_images, load_checkpoint
 from training.log import read_log
 from training.trainer import TrainSettings, learning_rate, make_optimizer, receipt_path, train
 from vision.model import ModelSettings, build_model
@@ -83,7 +83,7 @@ def test_it_learns(
         assert result.loss < 0.6 * lines[0].loss
     model = load_checkpoint(result.checkpoint)
     found = encode_images(model, asked)
-    texts = encode_texts(model, sorted(set(found.captions)))
+    texts = model.encode_texts(sorted(set(found.captions)))
     best = np.argmax(found.features @ texts.T, axis=1)
     right = np.array(sorted(set(found.captions)))[best] == np.array(found.captions)
     assert right.mean() > 0.3  # chance is below 0.02

@@ -1,0 +1,139 @@
+"""Results in the format of CLIP_benchmark: its JSON of one evaluation, its CSV of many.
+
+github.com/LAION-AI/CLIP_benchmark writes a JSON for each model and data set, and builds a CSV of
+them with a column for each metric. Its recall counts a hit where any right answer is found, as
+ours does; it names recall after what is retrieved, we after the query as well.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from evaluation.results import ProtocolResult, load_result
+from m4.catalogue import Model, explain
+from m4.errors import InputError
+
+CLASSIFICATION, RETRIEVAL = "zeroshot_classification", "zeroshot_retrieval"
+FACTS = ("dataset", "model", "pretrained", "task", "language")
+FULL_NAME = "model_fullname"
+METRICS = {
+    "zero_shot_top1": (CLASSIFICATION, "acc1"),
+    "zero_shot_top5": (CLASSIFICATION, "acc5"),
+    "mean_per_class_recall": (CLASSIFICATION, "mean_per_class_recall"),
+}
+DIRECTIONS = {"image_to_text": "text", "text_to_image": "image"}
+
+
+class ClipBenchmarkRow(Model):
+    """One model on one data set: the figures by CLIP_benchmark's names of metrics."""
+
+    dataset: str
+    model: str
+    pretrained: str
+    task: str
+    language: str = "en"
+    metrics: dict[str, float] = Field(min_length=1)
+
+
+def rows_of(result: ProtocolResult) -> list[ClipBenchmarkRow]:
+    """What CLIP_benchmark has a metric for, a row for each task.
+
+    The data set is the protocol's, and the model the name of its embedding space,
+    "architecture/checkpoint". Raises `InputError` where the protocol measures nothing of it.
+    """
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for each in result.headlines:
+        known = _metric(each.measure)
+        if known is not None:
+            # The subject is "task: ...", the task as the protocol names it.
+            task, metric = known
+            of = found.setdefault((task, each.subject.partition(":")[0]), {})
+            of[metric] = each.value
+    if not found:
+        raise InputError(
+            f"protocol {result.protocol}: CLIP_benchmark has no metric for what it measures; "
+            "zero-shot and retrieval have"
+        )
+    model, _, pretrained = result.model.partition("/")
+    sets = ", ".join(used.name for used in result.sets.values())
+    return [
+        ClipBenchmarkRow(
+            dataset=sets if len(result.sets) == 1 else name,
+            model=model,
+            pretrained=pretrained,
+            task=task,
+            metrics=metrics,
+        )
+        for (task, name), metrics in found.items()
+    ]
+
+
+def _metric(measure: str) -> tuple[str, str] | None:
+    """CLIP_benchmark's task and name of a measure of ours; None where it has none."""
+    recall = re.fullmatch(r"(image_to_text|text_to_image)_r(\d+)", measure)
+    if recall is not None:
+        return RETRIEVAL, f"{DIRECTIONS[recall[1]]}_retrieval_recall@{recall[2]}"
+    return METRICS.get(measure)
+
+
+def read_rows(path: Path) -> list[ClipBenchmarkRow]:
+    """Read the JSON of a protocol, or a JSON or CSV that CLIP_benchmark or `write_rows` wrote.
+
+    Columns of a CSV that hold no number, and empty cells, are no metrics. Raises `InputError`
+    naming the file and the row that is not of this format.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".csv":
+            given = [_unfolded(row) for row in csv.DictReader(io.StringIO(text))]
+        else:
+            given = [json.loads(text)]
+            if isinstance(given[0], dict) and "protocol" in given[0]:
+                return rows_of(load_result(path))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    rows = []
+    for number, content in enumerate(given, start=1):
+        try:
+            rows.append(ClipBenchmarkRow.model_validate(content))
+        except ValidationError as error:
+            raise InputError(
+                f"{path}: row {number} is none of CLIP_benchmark's results: {explain(error)}"
+            ) from None
+    return rows
+
+
+def _unfolded(row: dict[str, str]) -> dict[str, object]:
+    metrics = {}
+    for name, value in row.items():
+        if name in (*FACTS, FULL_NAME) or value in (None, ""):
+            continue
+        try:
+            metrics[name] = float(value)
+        except ValueError:  # such as a list of losses, or a short name of the model
+            continue
+    return {**{name: row[name] for name in FACTS if row.get(name)}, "metrics": metrics}
+
+
+def write_rows(path: Path, rows: Sequence[ClipBenchmarkRow]) -> None:
+    """Write a CSV with the columns that CLIP_benchmark's `build` gives; metrics in order of names.
+
+    Raises `InputError` where there are no rows.
+    """
+    if not rows:
+        raise InputError(f"{path}: no results to write; give at least one")
+    metrics = sorted({name for row in rows for name in row.metrics})
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, [*metrics, *FACTS, FULL_NAME], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        facts = row.model_dump(exclude={"metrics"})
+        writer.writerow({**row.metrics, **facts, FULL_NAME: f"{row.model} {row.pretrained}"})
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(stream.getvalue(), encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,192 @@
+"""Pictures with what is known of each: what a protocol of evaluation is run on, and tars of them.
+
+A label is a string, as it was written; a caption is no label. Labels may be renamed to the names
+that a protocol uses, and say which pictures are left out.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from m4.errors import InputError, UnusableSample
+from pipelines.groups import Group
+from pipelines.metadata_tables import Dropped
+from pipelines.shards import (
+    CAPTION_NOT_UTF8,
+    LARGE_TXT,
+    Failure,
+    ShardRef,
+    printable,
+    read_groups,
+    read_metadata,
+    read_text,
+    unreadable_reason,
+    usable_image,
+)
+from pipelines.tars import TarReader
+
+CLASS = "cls"
+CAPTION = "caption"
+LARGE_CLASS = "cls is larger than 1 MB"
+CLASS_NOT_UTF8 = "cls is not UTF-8"
+OTHER_LABELS = "left out by `where`"
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """A picture, encoded as it lies there, and what is known of it.
+
+    `key` is its name in its data set; a label that is not known is not there.
+    """
+
+    key: str
+    image: bytes = field(repr=False)
+    labels: Mapping[str, str]
+    captions: tuple[str, ...] = ()
+
+
+class ImageShard(Protocol):
+    """Pictures that lie together. Each iteration reads them anew, in the same order.
+
+    What cannot be used is yielded as a `Failure`, what is not asked for as `Dropped`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def __iter__(self) -> Iterator[LabelledImage | Dropped | Failure]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """A data set of pictures.
+
+    Attributes
+    ----------
+    name : of the data set
+    shards : its pictures
+    classes, templates : names of classes and prompts that it brings along; the label "cls" of a
+        picture is then the number of its class
+    left_out : by reason, what it holds beside its pictures
+    """
+
+    name: str
+    shards: tuple[ImageShard, ...]
+    classes: tuple[str, ...] | None = None
+    templates: tuple[str, ...] | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which labels are taken, under which names, and which pictures.
+
+    Attributes
+    ----------
+    columns : the name in a data set, by the name that it is to have
+    where : the value that a label must have, by its new name, for a picture to be used
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
+
+    def names(self, given: Mapping[str, str], what: str) -> dict[str, str]:
+        """Labels under their new names. Raises `InputError` where two get the same name."""
+        taken = set(self.columns.values())
+        kept = {name: value for name, value in given.items() if name not in taken}
+        renamed = {new: given[old] for new, old in self.columns.items() if old in given}
+        for name in renamed:
+            if name in kept:
+                raise InputError(
+                    f"{what}: columns names {self.columns[name]!r} {name!r}, but there is a label "
+                    f"of that name; rename that one too, as in --columns other {name}"
+                )
+        return {**kept, **renamed}
+
+    def keeps(self, labels: Mapping[str, str]) -> bool:
+        """Whether a picture of these labels, under their new names, is used."""
+        return all(labels.get(name) == value for name, value in self.where.items())
+
+    def check(self, there: list[str], what: str) -> None:
+        """Raise `InputError` unless labels of the names `there` can be selected from."""
+        labels = self.names(dict.fromkeys(there, ""), what)
+        lacking = [old for old in self.columns.values() if old not in there]
+        lacking += [name for name in self.where if name not in labels]
+        if lacking:
+            raise InputError(
+                f"{what}: no column {lacking[0]!r}, which columns or where name; it has "
+                f"{', '.join(labels) or 'none'}"
+            )
+
+
+Check = Callable[[Mapping[str, str], tuple[str, ...]], tuple[str, ...]]
+"""Gives the captions that a sample of these labels and captions has, or raises `UnusableSample`."""
+
+
+def as_given(labels: Mapping[str, str], captions: tuple[str, ...]) -> tuple[str, ...]:
+    return captions
+
+
+@dataclass(frozen=True)
+class TarImages:
+    """The pictures of a tar of samples, as `annotate` reads them; a caption is not needed.
+
+    Labels are the fields of a sample's json that are strings, numbers, true or false, and its
+    member `cls`. The caption is its `txt`, or else the json's `caption`, a string or a list.
+    """
+
+    ref: ShardRef
+    selection: Selection
+    check: Check = as_given
+
+    @property
+    def name(self) -> str:
+        return self.ref.name
+
+    def __iter__(self) -> Iterator[LabelledImage | Dropped | Failure]:
+        try:
+            yield from read_groups(self.ref, self._image)
+        except OSError as error:
+            yield Failure(self.name, None, unreadable_reason(error), rest=True)
+
+    def _image(self, shard: ShardRef, tar: TarReader, group: Group) -> LabelledImage | Dropped:
+        image = usable_image(group)
+        fields = read_metadata(tar, group)
+        captions = _captions(tar, group, fields.pop(CAPTION, None))
+        labels = {printable(name): label for name, label in _labels(fields)}
+        if CLASS in group.members:
+            labels[CLASS] = _class(tar, group)
+        captions = self.check(labels, captions)
+        labels = self.selection.names(labels, shard.name)
+        if not self.selection.keeps(labels):
+            return Dropped(OTHER_LABELS)
+        return LabelledImage(f"{shard.stem}/{group.key}", tar.read(image), labels, captions)
+
+
+def _labels(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is known by each field that can be a label."""
+    for name, value in fields.items():
+        if isinstance(value, str) and value:
+            yield name, printable(value)
+        elif isinstance(value, int | float):
+            yield name, json.dumps(value)
+
+
+def _class(tar: TarReader, group: Group) -> str:
+    try:
+        return read_text(tar, group.members[CLASS], LARGE_CLASS).decode().strip()
+    except UnicodeDecodeError:
+        raise UnusableSample(CLASS_NOT_UTF8) from None
+
+
+def _captions(tar: TarReader, group: Group, given: Any) -> tuple[str, ...]:
+    """The captions of a sample, without space around them; none where they are empty."""
+    if "txt" in group.members:
+        try:
+            given = read_text(tar, group.members["txt"], LARGE_TXT).decode()
+        except UnicodeDecodeError:
+            raise UnusableSample(CAPTION_NOT_UTF8) from None
+    texts = given if isinstance(given, list) else [given]
+    stripped = (printable(text).strip() for text in texts if isinstance(text, str))
+    return tuple(text for text in stripped if text)
