@@ -55,11 +55,13 @@ class Galleries:
 class OverPrompts:
     """A measure by prompt, its mean over the prompts, and the largest of them.
 
-    `largest` is None for a measure with a sign. The bootstrap of the mean draws images and
-    clusters of prompts; that of the others draws images, for the prompts that there are.
+    `clusters` has the mean of each cluster; None where each prompt is one of its own. `largest` is
+    None for a measure with a sign. The bootstrap of the mean draws images and clusters of
+    prompts; that of the others draws images, for the prompts that there are.
     """
 
     each: Draws
+    clusters: Draws | None
     mean: Draws
     largest: Draws | None
 
@@ -330,9 +332,18 @@ def _group_draws(
 
 @dataclass(frozen=True, eq=False)
 class _Phrases:
-    """Names of P prompts, and how often each is in a bootstrap resample of clusters, (B, P)."""
+    """Names of P prompts, and of the C clusters that they are in.
+
+    Attributes
+    ----------
+    names, clusters : of prompts and of clusters
+    within : (P, C), 1 over a cluster's prompts for each of them
+    weights : (B, P), how often each prompt is in a bootstrap resample of clusters
+    """
 
     names: tuple[str, ...]
+    clusters: tuple[str, ...]
+    within: np.ndarray
     weights: np.ndarray
 
     @classmethod
@@ -344,16 +355,31 @@ class _Phrases:
             met[cluster] += 1
             names.append(f"{cluster}" if sizes[cluster] == 1 else f"{cluster} {met[cluster]}")
         place = {cluster: at for at, cluster in enumerate(sizes)}
+        own = [place[cluster] for cluster in clusters]
         counts = resampling.counts(len(sizes), of="prompts")
-        return cls(tuple(names), counts[:, [place[cluster] for cluster in clusters]])
+        within = np.eye(len(sizes))[own] / np.array(list(sizes.values()))
+        return cls(tuple(names), tuple(map(str, sizes)), within, counts[:, own])
 
     def over(self, each: Draws) -> OverPrompts:
         mean = each.mean(ALL)
         weighted = (self.weights * each.bootstrap).sum(axis=1) / self.weights.sum(axis=1)
         return OverPrompts(
             each,
+            self._by_cluster(each) if len(self.clusters) < len(self.names) else None,
             replace(mean, bootstrap=weighted[:, None]),
             None if each.tail == "both" else each.maximum(ALL),
+        )
+
+    def _by_cluster(self, each: Draws) -> Draws:
+        assert each.null is not None
+        return replace(
+            each,
+            measure=f"{each.measure}, mean over wordings",
+            names=self.clusters,
+            observed=each.observed @ self.within,
+            bootstrap=each.bootstrap @ self.within,
+            null=each.null @ self.within,
+            unbiased=None if each.unbiased is None else each.unbiased @ self.within,
         )
 
 

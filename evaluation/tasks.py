@@ -204,7 +204,8 @@ class RetrievalSkewTask(GroupTask):
         measures += [each for each in (found.bias, found.absolute_bias) if each is not None]
         headlines = [each.mean for each in measures]
         headlines += [each.largest for each in measures if each.largest is not None]
-        return (*headlines, *(each.each for each in measures))
+        clusters = [each.clusters for each in measures if each.clusters is not None]
+        return (*headlines, *clusters, *(each.each for each in measures))
 
 
 class ResolutionTask(GroupTask):

@@ -196,7 +196,7 @@ def test_a_planted_skew_is_found_and_none_where_there_is_none():
     assert after.p_value == pytest.approx(1 / 101)
     race = headline(planted, "max_skew@1000", "race")
     assert race.p_value is not None and race.p_value > 0.02
-    details = [each for each in planted.result.details if each.measure.startswith("max_skew")]
+    details = [each for each in planted.result.details if each.measure == "max_skew@1000, uniform"]
     of_evil = [each.value for each in details if each.subject.startswith("gender: evil")]
     others = [each.value for each in details if each.subject.startswith("gender: smart")]
     assert len(of_evil) == len(others) == 11

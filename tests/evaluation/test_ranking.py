@@ -558,3 +558,19 @@ def test_without_bias_the_top_of_an_endless_gallery_is_as_the_gallery(
         resampling=Resampling(resamples=100),
     )
     assert empirical.max_skew.each.unbiased == pytest.approx([0.0])
+
+
+def test_the_wordings_of_a_query_are_averaged() -> None:
+    random = np.random.default_rng(4)
+    images, prompts = random.normal(size=(60, 6)), random.normal(size=(5, 6))
+    groups = ["man", "woman"] * 30
+    given: dict[str, Any] = {"k": 10, "resampling": FEW}
+    asked = ["kind", "evil", "kind", "evil", "rich"]
+    found = retrieval_skew(images, prompts, groups, clusters=asked, **given).max_skew
+    assert found.clusters is not None
+    assert found.clusters.names == ("kind", "evil", "rich")
+    for column, rows in enumerate([[0, 2], [1, 3], [4]]):
+        for part in ("observed", "bootstrap", "null"):
+            by_prompt, by_cluster = getattr(found.each, part), getattr(found.clusters, part)
+            np.testing.assert_allclose(by_cluster[..., column], by_prompt[..., rows].mean(axis=-1))
+    assert retrieval_skew(images, prompts, groups, **given).max_skew.clusters is None
