@@ -42,7 +42,7 @@ class Settings:
     ----------
     prompts : P; 11 templates of 29 adjectives are 319
     dimensions : d, of the embeddings
-    k : K of MaxSkew@K
+    k : K of MaxSkew@K and MinSkew@K
     resamples, permutations : draws of each kind
     peer_prompts, peer_draws : that the loop runs on, of each kind of draw
     strength : standard deviations between women and men, along one direction
@@ -84,20 +84,20 @@ def faces_of(settings: Settings) -> Faces:
     return Faces(images.astype(np.float32), prompts.astype(np.float32), gender, race)
 
 
-def by_numpy(codes: np.ndarray, k: int, groups: int) -> tuple[float, float]:
-    """MaxSkew@K and NDKL of groups in rank order, against the uniform reference."""
+def by_numpy(codes: np.ndarray, k: int, groups: int) -> tuple[float, float, float]:
+    """MaxSkew@K, MinSkew@K and NDKL of groups in rank order, against the uniform reference."""
     place = np.arange(1, len(codes) + 1)
     counts = np.cumsum(codes[:, None] == np.arange(groups), axis=0)
     shares = counts / place[:, None]
     divergence = (shares * np.log(np.where(shares > 0, shares * groups, 1))).sum(axis=1)
     discount = 1 / np.log2(place + 1)
-    skew = np.log(np.maximum(counts[k - 1], 1) / k * groups).max()
-    return skew, divergence @ discount / discount.sum()
+    skew = np.log(np.maximum(counts[k - 1], 1) / k * groups)
+    return skew.max(), skew.min(), divergence @ discount / discount.sum()
 
 
 def loop(
     settings: Settings, orders: np.ndarray, codes: np.ndarray, resampling: Resampling
-) -> Iterator[tuple[float, float]]:
+) -> Iterator[tuple[float, float, float]]:
     """Figures of the first prompts in the first draws: by prompt, resamples then permutations."""
     copies = resampling.counts(len(codes))
     permuted = resampling.permuted(len(codes), np.zeros(len(codes)))
@@ -111,13 +111,14 @@ def loop(
 
 
 def largest_difference(
-    settings: Settings, found: RetrievalSkew, figures: list[tuple[float, float]]
+    settings: Settings, found: RetrievalSkew, figures: list[tuple[float, float, float]]
 ) -> float:
     """Between ours and those of the loop."""
-    shape = settings.peer_prompts, 2, settings.peer_draws, 2
+    shape = settings.peer_prompts, 2, settings.peer_draws, 3
     theirs = np.array(figures).reshape(shape)
     worst = 0.0
-    for measure, draws in enumerate((found.max_skew.each, found.ndkl.each)):
+    measures = found.max_skew, found.min_skew, found.ndkl
+    for measure, draws in enumerate(each.each for each in measures):
         for kind, ours in enumerate((draws.bootstrap, draws.null)):
             assert ours is not None
             part = ours[: settings.peer_draws, : settings.peer_prompts].T
@@ -174,9 +175,9 @@ def main(settings: Settings) -> Report:
     )  # fmt: skip
     caption = (
         f"{settings.prompts} prompts x {len(faces.images):,} images x ({settings.resamples:,} "
-        f"resamples + {settings.permutations:,} permutations): MaxSkew@{settings.k} and NDKL of "
-        f"the whole ranking; the loop ran on {settings.peer_prompts} prompts x "
-        f"{2 * settings.peer_draws} draws"
+        f"resamples + {settings.permutations:,} permutations): MaxSkew@{settings.k}, "
+        f"MinSkew@{settings.k} and NDKL of the whole ranking; the loop ran on "
+        f"{settings.peer_prompts} prompts x {2 * settings.peer_draws} draws"
     )
     report = Report("Retrieval bias", (Table(caption, columns, tuple(lines)),), LEAVES_OUT, machine)
     report.show(settings.markdown)

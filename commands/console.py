@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import from_json, to_json
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -54,12 +55,19 @@ class Shown:
                 bar.stop()
 
     def result(self, content: Any, *tables: Table) -> None:
-        """Print a result: the tables for a person, or the content as JSON."""
+        """Print a result: the tables for a person, or the content as JSON.
+
+        A number that is not finite, which JSON does not have, is null.
+        """
         if self.json:
-            sys.stdout.write(json_format.dumps(content, indent=1) + "\n")
-            return
-        for table in tables:
-            console.print(table)
+            plain = from_json(to_json(content, inf_nan_mode="null"))
+            sys.stdout.write(json_format.dumps(plain, indent=1, allow_nan=False) + "\n")
+        self.person(*tables)
+
+    def person(self, *parts: Table | str) -> None:
+        """Print for a person; nothing where a program reads JSON."""
+        for part in () if self.json else parts:
+            console.print(part, soft_wrap=isinstance(part, str))
 
 
 def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

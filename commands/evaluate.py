@@ -7,20 +7,16 @@ from pydantic import Field
 from rich.table import Table
 from tyro.conf import Positional, subcommand
 
-from commands.console import Shown, console, table_of
+from commands.console import Shown, table_of
 from commands.gallery import EvaluateCommand, evaluate
-from commands.protocols import (
-    ProtocolCommand,
-    SuiteSettings,
-    difference_table,
-    headline_table,
-    load_suite,
-    run_suite,
-)
-from evaluation.clip_benchmark import read_rows, write_rows
-from evaluation.protocol import built_in_protocols, load_protocol
+from commands.planning import Earlier
+from commands.protocol_tables import difference_table, headline_table
+from commands.protocols import ProtocolCommand, SuiteSettings, load_suite, run_suite
+from evaluation.clip_benchmark import read_rows, renamed, write_rows
+from evaluation.protocol import FOLDER, built_in_protocols, load_protocol
 from evaluation.results import ProtocolRun, compare_runs
 from m4.catalogue import Model
+from m4.errors import InputError
 from reporting.evaluation_page import ProtocolSection, write_evaluation_page
 
 
@@ -45,6 +41,17 @@ class ClipBenchmarkTable(Model):
         description="results (.json) of protocols, and CLIP_benchmark's own .json and .csv"
     )
     out: str = Field(description=".csv to write")
+    datasets: dict[str, str] = Field(
+        default_factory=dict,
+        description="names of data sets in the results, and those to write: "
+        "wds_imagenet1k wds/imagenet1k",
+    )
+
+
+class Declaration(Model):
+    """A built-in protocol as YAML, to copy and change."""
+
+    protocol: Positional[str] = Field(description="its name")
 
 
 class Listing(Model):
@@ -64,6 +71,9 @@ Action = (
         subcommand("clip-benchmark", description="put results into a table of CLIP_benchmark"),
     ]
     | Annotated[Listing, subcommand("list", description="name the built-in protocols")]
+    | Annotated[
+        Declaration, subcommand("show", description="print a built-in protocol, to copy and change")
+    ]
 )
 
 
@@ -79,29 +89,27 @@ def command(action: Action, shown: Shown = Shown()) -> None:
         _gallery(action, shown)
     elif isinstance(action, ClipBenchmarkTable):
         _clip_benchmark(action, shown)
+    elif isinstance(action, Declaration):
+        _show(action, shown)
     else:
         _list(shown)
 
 
 def _protocols(settings: SuiteSettings, shown: Shown, against: str | None) -> None:
-    earlier = None if against is None else ProtocolRun.load(Path(against))
-    found = run_suite(settings, shown)
-    content: dict[str, Any] = {}
-    tables, pages = [], []
-    for name, run in found.items():
-        together = (run,) if earlier is None else (earlier, run)
-        page = Path(settings.out) / f"{name}.html"
-        pages.append(write_evaluation_page(page, [ProtocolSection.of(together)]))
-        content[name] = run.result.model_dump(mode="json")
-        tables.append(headline_table(name, run))
-        if earlier is not None:
-            difference = compare_runs(earlier, run)
-            content["differences"] = difference.model_dump(mode="json")
-            tables.append(difference_table(difference))
-    shown.result(content, *tables)
-    if not shown.json:
-        for page in pages:
-            console.print(f"page: {page}")
+    earlier = None if against is None else Earlier.load(Path(against))
+    content: dict[str, Any] = {"results": {}}
+    try:
+        for name, run in run_suite(settings, earlier, shown):
+            content["results"][name] = run.result.model_dump(mode="json")
+            shown.person(headline_table(name, run))
+            section = ProtocolSection.of((run,) if earlier is None else (earlier.run, run))
+            if section.differences is not None:
+                content["differences"] = section.differences.model_dump(mode="json")
+                shown.person(difference_table(section.differences))
+            page = write_evaluation_page(Path(settings.out) / f"{name}.html", [section])
+            shown.person(f"page: {page}")
+    finally:  # what was finished before a run that fails is of use
+        shown.result(content)
 
 
 def _compare(given: Compared, shown: Shown) -> None:
@@ -110,8 +118,7 @@ def _compare(given: Compared, shown: Shown) -> None:
     shown.result(found.model_dump(mode="json"), difference_table(found))
     if given.out is not None:
         write_evaluation_page(Path(given.out), [ProtocolSection.of(runs)])
-        if not shown.json:
-            console.print(f"page: {given.out}")
+        shown.person(f"page: {given.out}")
 
 
 def _gallery(settings: EvaluateCommand, shown: Shown) -> None:
@@ -126,7 +133,8 @@ def _gallery(settings: EvaluateCommand, shown: Shown) -> None:
 
 
 def _clip_benchmark(given: ClipBenchmarkTable, shown: Shown) -> None:
-    rows = [row for path in given.results for row in read_rows(Path(path))]
+    found = [row for path in given.results for row in read_rows(Path(path))]
+    rows = renamed(found, given.datasets)
     write_rows(Path(given.out), rows)
     metrics = sorted({name for row in rows for name in row.metrics})
     lines = [
@@ -143,7 +151,8 @@ def _clip_benchmark(given: ClipBenchmarkTable, shown: Shown) -> None:
 def _list(shown: Shown) -> None:
     protocols = [load_protocol(name) for name in built_in_protocols()]
     table = Table(header_style="bold")
-    for column in ("protocol", "measures", "images it wants"):
+    table.add_column("protocol", no_wrap=True)
+    for column in ("measures", "images it wants"):
         table.add_column(column)
     for protocol in protocols:
         wants = "\n".join(
@@ -152,3 +161,13 @@ def _list(shown: Shown) -> None:
         )
         table.add_row(protocol.name, protocol.title, wants)
     shown.result([protocol.model_dump(mode="json") for protocol in protocols], table)
+
+
+def _show(given: Declaration, shown: Shown) -> None:
+    if given.protocol not in built_in_protocols():
+        raise InputError(
+            f"protocol: {given.protocol!r} is none of {', '.join(built_in_protocols())}"
+        )
+    shown.result(load_protocol(given.protocol).model_dump(mode="json"))
+    if not shown.json:
+        print((FOLDER / f"{given.protocol}.yaml").read_text(), end="")

@@ -1,10 +1,16 @@
 """m4-balance: the command line's entry point."""
 
+import contextlib
+import io
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
 from importlib import import_module
 
+from pydantic import ValidationError
+
+from m4.catalogue import explain
 from m4.errors import InputError
 
 VERBS = {
@@ -59,16 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     # Libraries warn through the root logger while they are imported (Beam of cloud clients).
     logging.getLogger().setLevel(logging.ERROR)
-    import tyro
-
     try:
         command = import_module(f"commands.{verb.replace('-', '_')}").command
-        config = (
-            tyro.conf.OmitArgPrefixes,
-            tyro.conf.FlagCreatePairsOff,
-            tyro.conf.CascadeSubcommandArgs,
-        )
-        return tyro.cli(command, prog=f"m4-balance {verb}", args=rest, config=config) or 0
+        return _understood(command, f"m4-balance {verb}", rest)() or 0
+    except ValidationError as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 2
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -79,6 +81,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 130
+
+
+def _understood(
+    command: Callable[..., int | None], prog: str, given: Sequence[str]
+) -> Callable[[], int | None]:
+    """The call of a verb that a command line asks for.
+
+    Raises `ValidationError` where settings do not go together, which tyro would print as pydantic
+    reports it; what else is wrong tyro says itself, and leaves by SystemExit.
+    """
+    import tyro
+
+    @wraps(command)
+    def later(*settings: object, **named: object) -> Callable[[], int | None]:
+        return partial(command, *settings, **named)
+
+    config = (
+        tyro.conf.OmitArgPrefixes,
+        tyro.conf.FlagCreatePairsOff,
+        tyro.conf.CascadeSubcommandArgs,
+    )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(later, prog=prog, args=given, config=config)
+    except SystemExit as stop:
+        cause: BaseException | None = stop
+        while cause is not None and not isinstance(cause, ValidationError):
+            cause = cause.__context__
+        if cause is not None:
+            raise cause from None
+        sys.stderr.write(said.getvalue())
+        raise
 
 
 if __name__ == "__main__":

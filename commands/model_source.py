@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -15,6 +16,7 @@ from pipelines.embedding_cache import cached_texts, embedded_set
 from pipelines.encoded_sets import EncodedSet
 from pipelines.image_sets import ImageSetSettings
 from pipelines.plain_embeddings import PlainSettings, read_plain, read_texts
+from training.checkpoints import checkpoint_path, checkpoint_steps
 from training.encode import load_checkpoint
 from vision.embedder import Embedder, load_embedder, usable_device
 from vision.prompts import TextEncoder
@@ -55,7 +57,9 @@ class ModelSource(Model):
         default=None, description="json list of the n prompts that --texts embeds"
     )
     model_name: str | None = Field(
-        default=None, description="what a model is called whose embeddings are given"
+        default=None,
+        description="what results call it; needed with --texts. Left out: folder and file of a "
+        "checkpoint, architecture and tag or file of an open_clip model",
     )
 
     @model_validator(mode="after")
@@ -63,7 +67,7 @@ class ModelSource(Model):
         ways = {
             "checkpoint": (self.checkpoint,),
             "model, pretrained": (self.model, self.pretrained),
-            "texts, text_names, model_name": (self.texts, self.text_names, self.model_name),
+            "texts, text_names": (self.texts, self.text_names),
         }
         begun = [way for way, parts in ways.items() if any(part is not None for part in parts)]
         if len(begun) != 1 or None in ways[begun[0]]:
@@ -71,6 +75,8 @@ class ModelSource(Model):
                 f"which model? Give all of one of: {'; or '.join(ways)}"
                 + (f"; given is something of {' and of '.join(begun)}" if begun else "")
             )
+        if self.texts is not None and not self.model_name:
+            raise ValueError("model_name: what is the model called that made the embeddings?")
         if self.preprocess_as is not None and self.model is None:
             raise ValueError("preprocess_as has no effect without model; leave it out")
         if self.texts is not None and self.device != "auto":
@@ -84,7 +90,7 @@ class Opened:
 
     Attributes
     ----------
-    name : of its embedding space
+    name : what results call it
     encode_texts : its text encoder
     embedder : None where embeddings are given
     cache : folder for embeddings; None: nothing is kept
@@ -128,7 +134,10 @@ def open_model(source: ModelSource, cache: str | None) -> Opened:
         table = read_texts(source.texts, source.text_names)
         return Opened(str(source.model_name), table.encode_texts, None, None)
     if source.checkpoint is not None:
-        embedder = load_checkpoint(source.checkpoint, device=usable_device(source.device))
+        path = _checkpoint_file(Path(source.checkpoint))
+        embedder = load_checkpoint(path, device=usable_device(source.device))
+        # The name of the space has no folder, which says what was trained.
+        name = f"{path.resolve().parent.name}/{path.stem}"
     else:
         embedder = load_embedder(
             str(source.model),
@@ -136,7 +145,14 @@ def open_model(source: ModelSource, cache: str | None) -> Opened:
             device=source.device,
             preprocess_as=source.preprocess_as,
         )
-    return Opened(embedder.name, cached_texts(embedder, cache), embedder, cache)
+        name = embedder.name
+    return Opened(source.model_name or name, cached_texts(embedder, cache), embedder, cache)
+
+
+def _checkpoint_file(path: Path) -> Path:
+    """The last checkpoint of a folder; the path itself where it is none that has any."""
+    steps = checkpoint_steps(path)
+    return checkpoint_path(path, steps[-1]) if steps else path
 
 
 def _labelled(encoded: EncodedSet) -> LabelledSet:

@@ -1,24 +1,40 @@
-"""Run published protocols on a model, and set its figures beside another model's."""
+"""Run published protocols on a model."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, ValidationError, model_validator
-from rich.table import Table
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from tyro.conf import Positional
 
-from commands.console import Shown, table_of
+from commands.console import Shown
 from commands.model_source import ImagesOf, ModelSource, open_model
-from evaluation.draws import Interval, Null
-from evaluation.protocol import load_protocol, run_protocol
+from commands.planning import Earlier, Plan
+from evaluation.labelled_set import LabelledSet
+from evaluation.protocol import run_protocol
+from evaluation.rank_measures import Compat
 from evaluation.resampling import Resampling
-from evaluation.results import ProtocolRun, RunDifferences
-from evaluation.tasks import Compat
+from evaluation.results import ProtocolRun
 from m4.catalogue import Model, explain, read_yaml
 from m4.errors import InputError
 from pipelines.image_sets import ImageSetSettings
 from pipelines.plain_embeddings import PlainSettings
 
 ONE = "images"  # the role of the set of a protocol that wants one
+OF_IMAGES = tuple(dict.fromkeys([*ImageSetSettings.model_fields, *PlainSettings.model_fields]))
+
+
+def _file_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w .@+-]*", name):
+        raise ValueError(
+            "cannot name the files of a result; use letters, digits, blanks and . @ + - _, of "
+            "which the first is a letter or a digit"
+        )
+    return name
+
+
+ResultName = Annotated[str, AfterValidator(_file_name)]
 
 
 class PlannedRun(Model):
@@ -32,7 +48,9 @@ class SuiteSettings(Model):
     """Protocols to run on one model."""
 
     model: ModelSource
-    runs: dict[str, PlannedRun] = Field(description="protocols, by the name of their result")
+    runs: dict[ResultName, PlannedRun] = Field(
+        min_length=1, description="protocols, by the name of their result"
+    )
     out: str = Field(description="folder; <name>.json, .csv, .html and .draws.npz in it")
     cache: str | None = Field(default=None, description="folder that keeps embeddings")
     compat: Compat | None = None
@@ -63,11 +81,17 @@ class ProtocolCommand(ModelSource):
     columns: dict[str, str] = Field(
         default_factory=dict, description="names that the protocol wants, and yours: gender Male"
     )
+    values: dict[str, str] = Field(
+        default_factory=dict,
+        description="values that the protocol wants, by label and your value: gender.1 Male",
+    )
     where: dict[str, str] = Field(
         default_factory=dict, description="pictures to use: labels, and the values they must have"
     )
     out: str = Field(description="folder; <name>.json, .csv, .html and .draws.npz in it")
-    name: str | None = Field(default=None, description="of the result; the protocol's if left out")
+    name: ResultName | None = Field(
+        default=None, description="of the result; the protocol's if left out"
+    )
     cache: str | None = Field(default=None, description="folder that keeps embeddings")
     against: str | None = Field(
         default=None, description="result (.json) of another model on the same images: what differs"
@@ -82,27 +106,36 @@ class ProtocolCommand(ModelSource):
 
     @model_validator(mode="after")
     def _usable(self) -> "ProtocolCommand":
-        self.suite()
+        try:
+            self.suite()
+        except ValidationError as error:
+            raise ValueError(explain(error)) from None
         return self
 
     def suite(self) -> SuiteSettings:
         """The same as a suite of one run."""
-        if (self.images is None) == (self.embeddings is None):
-            raise ValueError("which images? Give one of images and embeddings")
-        kind = ImageSetSettings if self.embeddings is None else PlainSettings
-        own = {"images", "embeddings", "embedding_key", "labels", "file_column", "split"}
-        given = {name: getattr(self, name) for name in own if getattr(self, name) is not None}
-        given |= {"columns": self.columns, "where": self.where}
         name = self.name or Path(self.protocol).stem
         return SuiteSettings(
             model=ModelSource(**{each: getattr(self, each) for each in ModelSource.model_fields}),
-            runs={name: PlannedRun(protocol=self.protocol, sets={ONE: kind.model_validate(given)})},
+            runs={name: PlannedRun(protocol=self.protocol, sets={ONE: self._images()})},
             out=self.out,
             cache=self.cache,
             compat=self.compat,
             max_failures=self.max_failures,
             resampling=self.resampling,
         )
+
+    def _images(self) -> ImageSetSettings | PlainSettings:
+        if (self.images is None) == (self.embeddings is None):
+            raise ValueError("which images? Give one of images and embeddings")
+        kind = ImageSetSettings if self.embeddings is None else PlainSettings
+        given = {each: getattr(self, each) for each in OF_IMAGES}
+        given = {each: value for each, value in given.items() if value not in (None, {})}
+        strange = [each for each in given if each not in kind.model_fields]
+        if strange:
+            what = "pictures" if self.embeddings is None else "embeddings that are given"
+            raise ValueError(f"{strange[0]} has no effect on {what}; leave it out")
+        return kind.model_validate(given)
 
 
 def load_suite(path: Path) -> SuiteSettings:
@@ -113,92 +146,46 @@ def load_suite(path: Path) -> SuiteSettings:
         raise InputError(f"{path}: {explain(error)}") from None
 
 
-def run_suite(settings: SuiteSettings, shown: Shown = Shown(quiet=True)) -> dict[str, ProtocolRun]:
-    """Run protocols on a model, and save what they find.
+def run_suite(
+    settings: SuiteSettings, earlier: Earlier | None = None, shown: Shown = Shown(quiet=True)
+) -> Iterator[tuple[str, ProtocolRun]]:
+    """Run protocols on a model; save what each finds, and yield it with its name.
 
-    All declarations are read before any image is. Raises `InputError` for unusable settings and
-    inputs; what was finished before stays.
+    Before any image is encoded, all declarations and their prompts are read, and results that
+    would be lost are looked for; a set that several protocols want is encoded once.
+
+    Parameters
+    ----------
+    earlier : a result to compare with; None: none
+
+    Raises `InputError` for unusable settings and inputs; what was yielded before stays.
     """
-    protocols = {name: load_protocol(run.protocol) for name, run in settings.runs.items()}
-    for name, run in settings.runs.items():
-        wanted = protocols[name].sets
-        if run.sets.keys() != wanted.keys():
-            raise InputError(
-                f"protocol {run.protocol} wants "
-                + "; ".join(f"{role}: {what}" for role, what in wanted.items())
-                + f"; given are {', '.join(run.sets)}; a suite file names several sets "
-                "(m4-balance evaluate suite)"
-            )
+    out = Path(settings.out)
+    plans = {
+        name: Plan.of(run.protocol, run.sets, settings.compat, settings.resampling)
+        for name, run in settings.runs.items()
+    }
     model = open_model(settings.model, settings.cache)
-    found = {}
-    for name, run in settings.runs.items():
+    for name, plan in plans.items():
+        plan.check(model.name, out / f"{name}.json", earlier)
+    embedded: dict[str, LabelledSet] = {}
+    for name, plan in plans.items():
         sets = {}
-        for role, images in run.sets.items():
-            with shown.progress(f"{name}: {role}") as progress:
-                sets[role] = model.embed(
-                    images, max_failures=settings.max_failures, progress=progress
-                )
-        found[name] = run_protocol(
-            protocols[name],
+        for role, images in plan.sets.items():
+            key = images.model_dump_json()
+            if key not in embedded:
+                with shown.progress(f"{name}: {role}") as progress:
+                    embedded[key] = model.embed(
+                        images, max_failures=settings.max_failures, progress=progress
+                    )
+            sets[role] = embedded[key]
+        found = run_protocol(
+            plan.protocol,
             sets,
             model.encode_texts,
             model=model.name,
             resampling=settings.resampling,
             compat=settings.compat,
         )
-        found[name].save(Path(settings.out), name)
-    return found
-
-
-def headline_table(name: str, run: ProtocolRun) -> Table:
-    """Headlines with their intervals, and what they are without bias."""
-    rows = []
-    for each in run.result.headlines:
-        null, interval = each.null, each.interval
-        rows.append(
-            (
-                _named(each.measure, each.subject),
-                _figure(each.value, interval),
-                "" if null is None else _figure(null.mean, null),
-                "" if each.excess is None else f"{each.excess:+.3f}",
-                "" if each.p_value is None else f"{each.p_value:.2g}",
-            )
-        )
-    level = f"{run.result.resampling.level:.0%}"
-    columns = ("measure", f"figure [{level}]", f"without bias [{level}]", "excess", "p")
-    images = ", ".join(f"{used.images:,} of {used.name}" for used in run.result.sets.values())
-    return _folding(table_of(f"{name}: {run.result.model}, {images}", columns, rows))
-
-
-def difference_table(found: RunDifferences) -> Table:
-    """What differs between two models, headline by headline."""
-    rows = [
-        (
-            _named(each.measure, each.subject),
-            f"{each.first:.3f}",
-            f"{each.second:.3f}",
-            _figure(each.value, each.interval, sign="+"),
-            "" if each.p_value is None else f"{each.p_value:.2g}",
-        )
-        for each in found.headlines
-    ]
-    columns = ("measure", "first", "second", "difference [interval]", "p")
-    title = f"On the same images and prompts: {found.first}, and {found.second}"
-    return _folding(table_of(title, columns, rows))
-
-
-def _named(measure: str, subject: str) -> str:
-    return f"{measure.replace('_', ' ')}; {subject}"
-
-
-def _figure(value: float, around: Interval | Null | None, sign: str = "") -> str:
-    shown = f"{value:{sign}.3f}"
-    return shown if around is None else f"{shown} [{around.low:{sign}.3f}, {around.high:{sign}.3f}]"
-
-
-def _folding(table: Table) -> Table:
-    """Names are folded, where figures must stay on their line."""
-    for column in table.columns[1:]:
-        column.no_wrap = True
-    table.columns[0].overflow = "fold"
-    return table
+        found.save(out, name)
+        yield name, found

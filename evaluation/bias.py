@@ -144,7 +144,7 @@ def representation_bias_draws(
     found = representation_bias(images, prompts, targets)
     preferred = votes(similarity(images, prompts))
     n, shares = len(preferred), np.array(list(targets.values()))
-    drawn = resampling.generator(n, "preferences").multinomial(
+    drawn = resampling.generator(n, f"preferences among {', '.join(targets)}").multinomial(
         n, shares / shares.sum(), size=resampling.permutations
     )
     details = Draws(
@@ -155,6 +155,7 @@ def representation_bias_draws(
         null=np.abs(drawn / n - shares),
         null_kind="multinomial",
         images=n,
+        better="lower",
         bounds=(0.0, 1.0),
         unbiased=0.0,
     )
@@ -188,6 +189,8 @@ def association_bias_draws(
         bootstrap=differences.bootstrap,
         null=differences.null,
         images=int(known.anyone.sum()),
+        smallest_group=known.smallest,
+        better="lower",
         bounds=(0.0, 1.0),
         unbiased=0.0,
     )

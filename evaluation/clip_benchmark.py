@@ -8,12 +8,15 @@ ours does; it names recall after what is retrieved, we after the query as well.
 import csv
 import io
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError
 
+from evaluation.files import write_whole
 from evaluation.results import ProtocolResult, load_result
 from m4.catalogue import Model, explain
 from m4.errors import InputError
@@ -84,19 +87,19 @@ def _metric(measure: str) -> tuple[str, str] | None:
 def read_rows(path: Path) -> list[ClipBenchmarkRow]:
     """Read the JSON of a protocol, or a JSON or CSV that CLIP_benchmark or `write_rows` wrote.
 
-    Columns of a CSV that hold no number, and empty cells, are no metrics. Raises `InputError`
-    naming the file and the row that is not of this format.
+    What is no finite number is no metric: theirs are NaN where a data set cannot have them. Raises
+    `InputError` naming the file and the row that is not of this format.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".csv":
             given = [_unfolded(row) for row in csv.DictReader(io.StringIO(text))]
         else:
-            given = [json.loads(text)]
-            if isinstance(given[0], dict) and "protocol" in given[0]:
-                return rows_of(load_result(path))
+            given = [_measured(json.loads(text))]
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
+    if given and isinstance(given[0], dict) and "protocol" in given[0]:
+        return rows_of(load_result(path))
     rows = []
     for number, content in enumerate(given, start=1):
         try:
@@ -108,7 +111,9 @@ def read_rows(path: Path) -> list[ClipBenchmarkRow]:
     return rows
 
 
-def _unfolded(row: dict[str, str]) -> dict[str, object]:
+def _unfolded(row: dict[str | None, str]) -> dict[str, object]:
+    if None in row:
+        raise ValueError(f"a row has more cells than the header, the last: {row[None][-1]!r}")
     metrics = {}
     for name, value in row.items():
         if name in (*FACTS, FULL_NAME) or value in (None, ""):
@@ -117,13 +122,44 @@ def _unfolded(row: dict[str, str]) -> dict[str, object]:
             metrics[name] = float(value)
         except ValueError:  # such as a list of losses, or a short name of the model
             continue
-    return {**{name: row[name] for name in FACTS if row.get(name)}, "metrics": metrics}
+    facts = {name: row[name] for name in FACTS if row.get(name)}
+    return _measured({**facts, "metrics": metrics})
+
+
+def _measured(content: Any) -> Any:
+    """The content of a JSON with the metrics that are finite numbers."""
+    if not isinstance(content, dict) or not isinstance(content.get("metrics"), dict):
+        return content
+    metrics = {
+        name: value
+        for name, value in content["metrics"].items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+    return {**content, "metrics": metrics}
+
+
+def renamed(
+    rows: Sequence[ClipBenchmarkRow], datasets: Mapping[str, str]
+) -> list[ClipBenchmarkRow]:
+    """Rows with other names of their data sets, by the names they have.
+
+    Raises `InputError` where no row has such a name.
+    """
+    there = {row.dataset for row in rows}
+    for name in datasets:
+        if name not in there:
+            raise InputError(
+                f"datasets: no row is of {name!r}; there are {', '.join(sorted(there))}"
+            )
+    return [
+        row.model_copy(update={"dataset": datasets.get(row.dataset, row.dataset)}) for row in rows
+    ]
 
 
 def write_rows(path: Path, rows: Sequence[ClipBenchmarkRow]) -> None:
     """Write a CSV with the columns that CLIP_benchmark's `build` gives; metrics in order of names.
 
-    Raises `InputError` where there are no rows.
+    A folder that is not there is made. Raises `InputError` where there are no rows.
     """
     if not rows:
         raise InputError(f"{path}: no results to write; give at least one")
@@ -134,6 +170,5 @@ def write_rows(path: Path, rows: Sequence[ClipBenchmarkRow]) -> None:
     for row in rows:
         facts = row.model_dump(exclude={"metrics"})
         writer.writerow({**row.metrics, **facts, FULL_NAME: f"{row.model} {row.pretrained}"})
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(stream.getvalue(), encoding="utf-8")
-    partial.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, stream.getvalue().encode())

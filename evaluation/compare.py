@@ -4,35 +4,15 @@ import math
 import statistics
 from collections.abc import Sequence
 from itertools import count
-from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
 from scipy.stats import PermutationMethod, false_discovery_control, wilcoxon
 
+from evaluation.draws import Better
 from evaluation.evaluate import Evaluation
 from m4.catalogue import Model
 from m4.errors import InputError
-
-Direction = Literal["lower", "higher"]
-
-_BETTER: dict[str, Direction] = {
-    "representation_bias": "lower",
-    "association_bias_mean": "lower",
-    "association_bias_max": "lower",
-    "image_to_text_r": "higher",
-    "text_to_image_r": "higher",
-    "zero_shot_top": "higher",
-    "mean_per_class_recall": "higher",
-    "worst_group_accuracy": "higher",
-    "worst_group_gap": "lower",
-}
-
-
-def better(measure: str) -> Direction:
-    """Which direction of a headline measure is better, "lower" or "higher"."""
-    return _BETTER[measure.rstrip("0123456789")]
-
 
 ENUMERATED = 1 << 16  # ways to choose signs that are all looked at: exact up to 16 seeds
 FALSE_ALARM = 0.05  # p-values are shown where they can fall below it
@@ -83,7 +63,7 @@ class MeasureComparison(Model):
     """
 
     measure: str
-    better: Direction
+    better: Better
     arms: dict[str, Spread]
     best: str | None
     separated: bool | None
@@ -91,17 +71,16 @@ class MeasureComparison(Model):
     p_fdr: float | None
 
     @classmethod
-    def of(cls, measure: str, arms: dict[str, Spread]) -> "MeasureComparison":
+    def of(cls, measure: str, better: Better, arms: dict[str, Spread]) -> "MeasureComparison":
         """Compare the arms on one measure; `p_fdr` is left open."""
-        sign = 1.0 if better(measure) == "higher" else -1.0
-        means = {arm: sign * spread.mean for arm, spread in arms.items()}
+        means = {arm: _merit(better, spread.mean) for arm, spread in arms.items()}
         leaders = [arm for arm, mean in means.items() if mean == max(means.values())]
         best = leaders[0] if len(leaders) == 1 else None
         separated: bool | None = None
         if all(len(spread.by_seed) > 1 for spread in arms.values()):
-            own = min(sign * x for x in arms[leaders[0]].by_seed.values())
+            own = min(_merit(better, x) for x in arms[leaders[0]].by_seed.values())
             others = [
-                sign * x
+                _merit(better, x)
                 for arm, spread in arms.items()
                 if arm != leaders[0]
                 for x in spread.by_seed.values()
@@ -109,13 +88,18 @@ class MeasureComparison(Model):
             separated = own > max(others)
         return cls(
             measure=measure,
-            better=better(measure),
+            better=better,
             arms=arms,
             best=best,
             separated=separated,
             p_value=paired_p_value(arms),
             p_fdr=None,
         )
+
+
+def _merit(better: Better, figure: float) -> float:
+    """A number that is larger where the figure is better."""
+    return {"higher": figure, "lower": -figure, "nearer 0": -abs(figure)}[better]
 
 
 def paired_p_value(arms: dict[str, Spread]) -> float | None:
@@ -152,7 +136,7 @@ def smallest_p_value(seeds: int) -> float:
 
 
 class Comparison(Model):
-    """Every headline measure over arms and seeds.
+    """Every headline measure that has a better direction, over arms and seeds.
 
     `chance_separated` is the probability that a measure separates arms that do not differ:
     sum over arms of 1 / C(all seeds, seeds of the arm), which is 0.1 for three seeds and
@@ -184,12 +168,14 @@ class Comparison(Model):
         if len(headlines) < 2:
             raise InputError(f"arms {list(headlines)}: a comparison needs at least two")
         measures = []
-        for measure in trials[0].evaluation.headline():
+        for measure, found in trials[0].evaluation.measurements.items():
+            if found.better is None:
+                continue
             spreads = {
                 arm: Spread.of({seed: figures[measure] for seed, figures in seeds.items()})
                 for arm, seeds in headlines.items()
             }
-            measures.append(MeasureComparison.of(measure, spreads))
+            measures.append(MeasureComparison.of(measure, found.better, spreads))
         seeds_of = [len(seeds) for seeds in headlines.values()]
         chance = sum(1 / math.comb(len(trials), seeds) for seeds in seeds_of)
         return cls(

@@ -1,6 +1,5 @@
 """Evaluate one model on one gallery: every measure, in one record that is kept as JSON."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ from pydantic import ValidationError
 
 from evaluation.bias import AssociationBias, RepresentationBias
 from evaluation.draws import Measurement
+from evaluation.files import write_whole
 from evaluation.gallery import Gallery, GalleryCounts
 from evaluation.gallery_measures import (
     Asked,
@@ -58,9 +58,7 @@ class Evaluation(Model):
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(self.model_dump_json(indent=2) + "\n")
-        os.replace(partial, path)
+        write_whole(path, (self.model_dump_json(indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.draws import Draws
+from evaluation.draws import Better, Draws
 from evaluation.groups import Groups, spread
 from evaluation.resampling import Resampling
 from m4.errors import InputError
@@ -76,7 +76,8 @@ def demographic_parity_difference_draws(
     difference = demographic_parity_difference(predicted, groups)
     predicted = _binary(predicted, "predicted")
     known = _inhabited(groups, len(predicted))
-    return _draws("selection_rate", "demographic_parity", difference, predicted, known, resampling)
+    measure = "demographic_parity"
+    return _draws("selection_rate", None, measure, difference, predicted, known, resampling)
 
 
 def equal_opportunity_difference_draws(
@@ -93,6 +94,7 @@ def equal_opportunity_difference_draws(
     known = _positives(predicted, truth, groups)
     return _draws(
         "true_positive_rate",
+        "higher",
         "equal_opportunity",
         difference,
         predicted[truth == 1],
@@ -103,6 +105,7 @@ def equal_opportunity_difference_draws(
 
 def _draws(
     rate: str,
+    better: Better | None,
     measure: str,
     difference: float,
     predicted: np.ndarray,
@@ -119,7 +122,8 @@ def _draws(
         bootstrap=rates.bootstrap[:, :, 0],
         null=rates.null[:, :, 0],
         images=images,
-        better="higher",
+        smallest_group=known.smallest,
+        better=better,
         tail="both",
         bounds=(0.0, 1.0),
         images_of_each=known.members.sum(axis=0),
@@ -132,6 +136,8 @@ def _draws(
         bootstrap=differences.bootstrap,
         null=differences.null,
         images=images,
+        smallest_group=known.smallest,
+        better="lower",
         bounds=(0.0, 1.0),
         unbiased=0.0,
     )

@@ -1,6 +1,6 @@
 """The measures of a gallery: each for every attribute that it can be taken for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar
 
@@ -28,7 +28,7 @@ from evaluation.quality import (
 )
 from evaluation.resampling import Resampling
 from evaluation.retrieval import CaptionPairs, Retrieval, retrieval_draws, retrieval_recall
-from evaluation.words import associations
+from evaluation.words import contrasts
 from m4.catalogue import Catalogue, Model
 from m4.errors import InputError
 from vision.directions import normalised
@@ -281,14 +281,9 @@ def measure_label_associations(asked: Asked) -> dict[str, dict[str, float]]:
     """C-ASC of each label with each sensitive value that people of another value are there for."""
     found: dict[str, dict[str, float]] = {}
     for name in asked.catalogue.sensitive:
-        members = {value: some for value, some in asked.members(name).items() if some.any()}
-        if len(members) < 2:
-            continue
-        words = associations(
-            asked.images, asked.label_prompts, asked.labels, {"labels": asked.labels}, members, 1
-        ).words
-        for value in members:
-            found[value] = {word.word: word.contrast[value] for word in words}
+        members = asked.members(name)
+        if sum(some.any() for some in members.values()) > 1:
+            found |= contrasts(asked.images, asked.label_prompts, asked.labels, members)
     return found
 
 
@@ -299,22 +294,19 @@ def _joined(draws: Sequence[Draws], left_out: Sequence[str]) -> Draws:
             "; ".join(left_out) + "; no attribute remains: give other images or people"
         )
 
-    def together(part: Callable[[Draws], np.ndarray]) -> np.ndarray:
-        return np.concatenate([part(each) for each in draws], axis=-1)
+    def together(parts: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate(parts, axis=-1)
 
+    smallest = [each.smallest_group for each in draws if each.smallest_group is not None]
     return replace(
         draws[0],
         names=tuple(name for each in draws for name in each.names),
-        observed=together(lambda each: each.observed),
-        bootstrap=together(lambda each: each.bootstrap),
-        null=together(lambda each: _null(each)),
+        observed=together([each.observed for each in draws]),
+        bootstrap=together([each.bootstrap for each in draws]),
+        null=together([each.null for each in draws if each.null is not None]),
         images=max(each.images for each in draws),
+        smallest_group=min(smallest, default=None),
     )
-
-
-def _null(draws: Draws) -> np.ndarray:
-    assert draws.null is not None
-    return draws.null
 
 
 def label_pairs(catalogue: Catalogue, pairs: tuple[Pair, ...] | None) -> tuple[Pair, ...]:

@@ -53,6 +53,11 @@ class Groups:
         )
 
     @property
+    def smallest(self) -> int:
+        """Images of the smallest group."""
+        return int(self.members.sum(axis=0).min())
+
+    @property
     def anyone(self) -> np.ndarray:
         """Images that are in any group; (n,) bool."""
         return np.asarray(self.members.any(axis=1))
@@ -68,14 +73,14 @@ class Groups:
     def rates(self, values: np.ndarray, resampling: Resampling) -> "Rates":
         """Means by group of values (n, m) in resamples and under the null.
 
-        Only images in any group are drawn, and trade their groups.
+        All n images are drawn, so that other attributes of theirs see the same resamples; only
+        images in any group count, and trade their groups.
         """
-        values, members = values[self.anyone], self.members[self.anyone]
-        sums, sizes = resampling.group_sums(values, members)
+        sums, sizes = resampling.group_sums(values, self.members)
         return Rates(
             bootstrap=ratio(sums, sizes[:, :, None]),
-            null=resampling.permuted_group_sums(values, members)
-            / members.sum(axis=0)[None, :, None],
+            null=resampling.permuted_group_sums(values, self.members)
+            / self.members.sum(axis=0)[None, :, None],
         )
 
 

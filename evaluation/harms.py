@@ -120,12 +120,15 @@ def misclassification_draws(
         bootstrap=cells.bootstrap,
         null=cells.null,
         images=int(known.anyone.sum()),
+        smallest_group=known.smallest,
+        better="lower",
         tail="both",
         bounds=(0.0, 1.0),
         images_of_each=np.tile(known.members.sum(axis=0), len(categories)),
     )
     disparities = rates.reduced(spread)
-    overall = resampling.sums(harmful[known.anyone]) / details.images
+    people = known.anyone[:, None]
+    overall = resampling.sums(harmful * people) / resampling.sums(people)
     headlines = []
     for column, one in enumerate(found.categories):
         disparity = replace(
@@ -145,6 +148,8 @@ def misclassification_draws(
             observed=np.array([one.overall]),
             bootstrap=overall[:, [column]],
             null=None,
+            smallest_group=None,
+            unbiased=None,
         )
         headlines += [disparity, rate]
     return details, *headlines

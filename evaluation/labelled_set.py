@@ -16,7 +16,8 @@ class LabelledSet:
     Attributes
     ----------
     name : of the data set
-    digest : of the images' identities, in order; two models can be compared where it is equal
+    digest : of the images' identities, labels and captions, in order; two models can be compared
+        where it is equal
     keys : n names of images
     embeddings : (n, d)
     labels : n rows of strings, a column for each thing that is known; null where it is not

@@ -139,6 +139,7 @@ def resolution_draws(
         bootstrap=biases.bootstrap[:, -1:],
         null=biases.null[:, -1:],
         images=n,
+        smallest_group=resolved.groups.smallest,
         better="nearer 0",
         tail="both",
         bounds=(-1.0, 1.0),

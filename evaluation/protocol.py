@@ -1,7 +1,7 @@
 """Protocols: which images, labels, prompts and measures make a published evaluation."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -9,25 +9,28 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
-from evaluation.draws import Draws
-from evaluation.labelled_set import LabelledSet
-from evaluation.prompt_sets import load_prompt_set
-from evaluation.resampling import Resampling
-from evaluation.results import ProtocolRun, SetUsed
-from evaluation.tasks import (
+from evaluation.bias_tasks import (
     AssociationBiasTask,
     AssociationsTask,
-    Bench,
-    Compat,
     MisclassificationTask,
     RepresentationBiasTask,
     ResolutionTask,
     RetrievalSkewTask,
+)
+from evaluation.draws import Draws
+from evaluation.labelled_set import LabelledSet
+from evaluation.prompt_sets import built_in_prompt_sets, load_prompt_set
+from evaluation.quality_tasks import (
+    ParityTask,
     RetrievalTask,
     WorstGroupTask,
     ZeroShotTask,
     able_draws,
 )
+from evaluation.rank_measures import Compat
+from evaluation.resampling import Resampling
+from evaluation.results import Conditions, ProtocolRun, SetUsed
+from evaluation.tasks import Bench, Measured, Task
 from m4.catalogue import Model, explain, read_yaml
 from m4.errors import InputError
 from vision.prompts import TextEncoder
@@ -43,6 +46,7 @@ AnyTask = Annotated[
     | RetrievalSkewTask
     | RetrievalTask
     | WorstGroupTask
+    | ParityTask
     | ZeroShotTask,
     Field(discriminator="kind"),
 ]
@@ -90,11 +94,35 @@ class Protocol(Model):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what is measured, prompts included; names and sources may change."""
+        """SHA-256 of what is measured, prompts included; names, sources and paths may change.
+
+        Raises `InputError` where prompts cannot be read.
+        """
         named = [getattr(task, "prompts", None) for task in self.tasks.values()]
-        parts = [self.model_dump_json(include={"tasks", "able"})]
-        parts += [load_prompt_set(name).digest for name in named if name is not None]
+        left_out = {"tasks": {"__all__": {"prompts"}}}
+        parts = [self.model_dump_json(include={"tasks", "able"}, exclude=left_out)]
+        parts += ["" if name is None else load_prompt_set(name).digest for name in named]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def labels(self, role: str) -> set[str]:
+        """Names of the labels that tasks read of a set."""
+        return {
+            name for task in self.tasks.values() if task.role == role for name in task.labels_read
+        }
+
+    def check(self, sets: Collection[str], compat: Compat | None) -> None:
+        """Raise `InputError` unless these are its sets, and `compat` has an effect."""
+        if set(sets) != self.sets.keys():
+            raise InputError(
+                f"protocol {self.name} wants "
+                + "; ".join(f"{role}: {what}" for role, what in self.sets.items())
+                + f"; given are {', '.join(sets) or 'none'}; several sets are named in a file for "
+                "m4-balance evaluate suite"
+            )
+        if compat is not None and not any(task.knows_compat for task in self.tasks.values()):
+            raise InputError(
+                f"compat: nothing in protocol {self.name} has such quirks; leave it out"
+            )
 
 
 def built_in_protocols() -> tuple[str, ...]:
@@ -105,7 +133,8 @@ def built_in_protocols() -> tuple[str, ...]:
 def load_protocol(name: str) -> Protocol:
     """A built-in protocol by its name, or one's own by the path of its YAML file.
 
-    Raises `InputError` naming the file and the key that is wrong.
+    Paths of prompts start at the folder of that file. Raises `InputError` naming the file and the
+    key that is wrong.
     """
     if name in built_in_protocols():
         path = FOLDER / f"{name}.yaml"
@@ -116,9 +145,18 @@ def load_protocol(name: str) -> Protocol:
             f"protocol: {name!r} is none of {', '.join(built_in_protocols())}, and no YAML file"
         )
     try:
-        return Protocol.model_validate(read_yaml(path))
+        protocol = Protocol.model_validate(read_yaml(path))
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error)}") from None
+    tasks = {name: _from_folder(path.parent, task) for name, task in protocol.tasks.items()}
+    return protocol.model_copy(update={"tasks": tasks})
+
+
+def _from_folder(folder: Path, task: Task) -> Task:
+    prompts = getattr(task, "prompts", None)
+    if prompts is None or prompts in built_in_prompt_sets():
+        return task
+    return task.model_copy(update={"prompts": str(folder / prompts)})
 
 
 def run_protocol(
@@ -142,47 +180,40 @@ def run_protocol(
     Raises `InputError` where a set is missing, or does not have what a task reads.
     """
     resampling = resampling or Resampling()
-    if sets.keys() != protocol.sets.keys():
-        raise InputError(
-            f"protocol {protocol.name} wants "
-            + "; ".join(f"{role}: {what}" for role, what in protocol.sets.items())
-            + f"; given are {', '.join(sets) or 'none'}"
-        )
-    if compat is not None and not any(task.knows_compat for task in protocol.tasks.values()):
-        raise InputError(
-            f"compat: nothing in protocol {protocol.name} has such quirks; leave it out"
-        )
+    protocol.check(sets, compat)
     bench = Bench(encode_texts, resampling, compat)
-    found = {
-        name: _headlines_first(task.draws(sets[task.role].where(task.where), bench))
-        for name, task in protocol.tasks.items()
-    }
+    found = {name: task.run(sets[task.role], bench) for name, task in protocol.tasks.items()}
     for name, able in protocol.able.items():
-        found[name] = (able_draws(found[able.accuracy][0], found[able.skew][0]),)
-    return ProtocolRun.of(
-        draws=[
-            replace(each, names=tuple(f"{task}: {name}" for name in each.names))
-            for task, draws in found.items()
-            for each in draws
-        ],
-        resampling=resampling,
+        accuracy, skew = (found[task].headlines[0] for task in (able.accuracy, able.skew))
+        found[name] = Measured((able_draws(accuracy, skew),))
+    conditions = Conditions(
         protocol=protocol.name,
         title=protocol.title,
         source=protocol.source,
         digest=protocol.digest,
         model=model,
-        sets={
-            role: SetUsed(
-                name=each.name,
-                digest=each.digest,
-                images=len(each),
-                left_out=dict(each.left_out),
-            )
-            for role, each in sets.items()
-        },
+        sets={role: _used(each) for role, each in sets.items()},
+        resampling=resampling,
         compat=compat,
+        left_out={task: each.left_out for task, each in found.items() if each.left_out},
+        empty={task: each.empty for task, each in found.items() if each.empty},
+    )
+    return ProtocolRun.of(
+        conditions,
+        [_of_task(task, draws) for task, each in found.items() for draws in each.headlines],
+        [_of_task(task, draws) for task, each in found.items() for draws in each.tables],
     )
 
 
-def _headlines_first(draws: tuple[Draws, ...]) -> tuple[Draws, ...]:
-    return tuple(sorted(draws, key=lambda each: len(each.names) > 1))
+def _used(images: LabelledSet) -> SetUsed:
+    return SetUsed(
+        name=images.name,
+        digest=images.digest,
+        images=len(images),
+        left_out=dict(images.left_out),
+    )
+
+
+def _of_task(task: str, draws: Draws) -> Draws:
+    """With subjects written "task: name"."""
+    return replace(draws, names=tuple(f"{task}: {name}" for name in draws.names))

@@ -189,8 +189,8 @@ def worst_group_draws(
     cell. A cell that is empty in a resample has no accuracy there, and the worst is that of the
     others: what `worst_group` would say of the resample. Null: images of the same label trade
     their groups, so that accuracy depends on the label alone; the average, which is not about
-    groups, has none. A cell, the worst of them and the gap stand out on either side of their
-    null's mean, for where labels differ in difficulty there is a gap without any bias.
+    groups, has none. A cell stands out on either side of its null, the worst of them below
+    it, and the gap above: where labels differ in difficulty there is a gap without any bias.
     """
     case, cells = _by_group(images, prompts, shown, labels, groups, group_names)
     right = case.right(1)
@@ -203,8 +203,10 @@ def worst_group_draws(
     named = [names[cell] for cell in cells.numbers]
     n = len(case.rows)
     return (
-        found.draws("worst_group_accuracy", every, Tally.worst, n, "higher", tail="both"),
-        found.draws("worst_group_gap", every, Tally.gap, n, "lower", tail="both"),
+        found.draws(
+            "worst_group_accuracy", every, Tally.worst, n, "higher", tail="lower", compares=True
+        ),
+        found.draws("worst_group_gap", every, Tally.gap, n, "lower", compares=True),
         plain.draws("average_accuracy", every, Tally.average, n, "higher"),
         found.draws("accuracy", named, Tally.accuracy, n, "higher", tail="both"),
     )

@@ -1,4 +1,4 @@
-"""Many rankings under many draws of their groups: order, counts of the top K, divergences."""
+"""Many rankings under many draws of their groups: order, top K, skews, divergences."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import chi2
 
 from evaluation.embeddings import TIE, check_same_space, similarity
 from evaluation.rank_kernels import count_top, discounted_divergence
@@ -41,7 +42,7 @@ class Rankings:
         prompts: np.ndarray,
         gallery_of_image: np.ndarray,
         gallery_of_prompt: np.ndarray,
-        compat: Compat,
+        compat: Compat | None,
         seed: int,
     ) -> "Rankings":
         """Each prompt's ranking of its own gallery; embeddings (n, d) and (P, d), codes of both."""
@@ -59,7 +60,7 @@ class Rankings:
 
 
 def ranked(
-    images: Any, prompts: Any, compat: Compat, generator: np.random.Generator
+    images: Any, prompts: Any, compat: Compat | None, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Order of the images for each prompt, (P, n) int32, and which tie with the one before them."""
     if check_compat(compat) is None:
@@ -117,7 +118,7 @@ def log_empirical_shares(sizes: np.ndarray) -> np.ndarray:
     return np.where(sizes > 0, np.log(np.where(sizes > 0, shares, 1)), np.inf)
 
 
-def top_counts(rankings: Rankings, draws: GroupDraws, k: int, compat: Compat) -> np.ndarray:
+def top_counts(rankings: Rankings, draws: GroupDraws, k: int, compat: Compat | None) -> np.ndarray:
     """Items of each group among the top K of each ranking; (draws, P, G) int32."""
     shape = len(draws), len(rankings.gallery), draws.log_shares.shape[-1]
     into = np.zeros(shape, dtype=np.int32)
@@ -132,11 +133,32 @@ def top_counts(rankings: Rankings, draws: GroupDraws, k: int, compat: Compat) ->
 
 def max_skews(rankings: Rankings, draws: GroupDraws, top: np.ndarray, k: int) -> np.ndarray:
     """MaxSkew@K of each ranking in each draw, (draws, P), from `top_counts`."""
-    log_share = draws.log_shares[:, rankings.gallery]
-    return (np.log(np.maximum(top, 1) / k) - log_share).max(axis=-1)
+    return _skews(rankings, draws, top, k).max(axis=-1)
 
 
-def ndkls(rankings: Rankings, draws: GroupDraws, k: int | None, compat: Compat) -> np.ndarray:
+def min_skews(rankings: Rankings, draws: GroupDraws, top: np.ndarray, k: int) -> np.ndarray:
+    """MinSkew@K of each ranking in each draw, (draws, P), from `top_counts`."""
+    return _smallest(_skews(rankings, draws, top, k))
+
+
+def _skews(rankings: Rankings, draws: GroupDraws, top: np.ndarray, k: int) -> np.ndarray:
+    """Skew@K of each group, (draws, P, G); -inf where it takes no part."""
+    return np.log(np.maximum(top, 1) / k) - draws.log_shares[:, rankings.gallery]
+
+
+def _smallest(skews: np.ndarray) -> np.ndarray:
+    return np.where(np.isneginf(skews), np.inf, skews).min(axis=-1)
+
+
+def biases(top: np.ndarray, first: int, second: int) -> np.ndarray:
+    """Bias@K of two groups in each draw, (draws, P), from `top_counts`; 0 if neither is there."""
+    both = top[..., first] + top[..., second]
+    return (top[..., first].astype(float) - top[..., second]) / np.maximum(both, 1)
+
+
+def ndkls(
+    rankings: Rankings, draws: GroupDraws, k: int | None, compat: Compat | None
+) -> np.ndarray:
     """NDKL of the top K of each ranking, of all of it where k is None, in each draw; (draws, P)."""
     lengths = np.diff(rankings.starts)
     depth = lengths if k is None else np.full_like(lengths, k)
@@ -156,6 +178,33 @@ def ndkls(rankings: Rankings, draws: GroupDraws, k: int | None, compat: Compat) 
     )
     # Not below 0, where rounding would leave a divergence of nothing.
     return np.maximum(into / np.cumsum(discount)[depth - 1], 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Unbiased:
+    """Figures of each gallery, (galleries,), where the top of an endless one is as the gallery.
+
+    A gallery that may well be drawn from the reference shares is taken to be. A group that it
+    lacks counts as if it had 1 / K of the top, as in any ranking.
+    """
+
+    max_skew: np.ndarray
+    min_skew: np.ndarray
+    ndkl: np.ndarray
+
+    @classmethod
+    def of(cls, sizes: np.ndarray, log_shares: np.ndarray, k: int, level: float) -> "Unbiased":
+        """From the galleries' own groups and their reference, both (galleries, G)."""
+        images = sizes.sum(axis=1, keepdims=True)
+        own, reference = sizes / images, np.where(sizes > 0, log_shares, 0.0)
+        away = np.log(np.where(sizes > 0, own, 1.0)) - reference
+        expected = np.where(sizes > 0, images * np.exp(reference), 1.0)
+        # A reference may name groups that the gallery lacks; Pearson's sum leaves these out.
+        squares = np.where(sizes > 0, (sizes - expected) ** 2 / expected, 0.0)
+        alike = chi2.sf(squares.sum(axis=1), (sizes > 0).sum(axis=1) - 1) > 1 - level
+        away[alike] = 0.0
+        skews = np.where(sizes > 0, away, -math.log(k) - log_shares)
+        return cls(skews.max(axis=1), _smallest(skews), (own * away).sum(axis=1))
 
 
 def _in_threads(kernel: Callable[..., None], draws: int, arguments: tuple[Any, ...]) -> None:

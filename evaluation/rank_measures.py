@@ -23,7 +23,7 @@ from m4.catalogue import TARGET_SUM_TOLERANCE
 from m4.errors import InputError
 
 Reference = Literal["uniform", "empirical"] | Mapping[Any, float]
-Compat = Literal["oxai"] | None
+Compat = Literal["oxai"]
 
 
 def skew(groups: Any, k: int, reference: Reference = "uniform") -> dict[Hashable, float]:
@@ -54,7 +54,7 @@ def skew(groups: Any, k: int, reference: Reference = "uniform") -> dict[Hashable
 
 
 def max_skew(
-    groups: Any, k: int, reference: Reference = "uniform", *, compat: Compat = None
+    groups: Any, k: int, reference: Reference = "uniform", *, compat: Compat | None = None
 ) -> float:
     """MaxSkew@K: the largest skew of any group. Parameters and errors as for `skew`.
 
@@ -70,7 +70,11 @@ def max_skew(
 
 
 def min_skew(groups: Any, k: int, reference: Reference = "uniform") -> float:
-    """MinSkew@K: the smallest skew of any group. Parameters and errors as for `skew`."""
+    """MinSkew@K: the smallest skew of any group. Parameters and errors as for `skew`.
+
+    Not above 0 where K q_a is at least 1 for every group: then one that is absent from the top K
+    counts for no more than its reference share, and of those present one has at most its own.
+    """
     return min(skew(groups, k, reference).values())
 
 
@@ -197,7 +201,7 @@ def check_depth(k: int, items: int, of: str) -> None:
         )
 
 
-def check_compat(compat: Compat) -> Compat:
+def check_compat(compat: Compat | None) -> Compat | None:
     """Raise `InputError` for anything but None and "oxai"."""
     if compat not in (None, "oxai"):
         raise InputError(f'compat is {compat!r}; give "oxai", or leave it out')

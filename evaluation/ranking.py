@@ -6,19 +6,21 @@ one ranking. Here it is measured of all of them, as they are, under resampling a
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import chi2
 
-from evaluation.draws import Draws
+from evaluation.draws import ROUNDING, Draws
 from evaluation.rank_draws import (
     GroupDraws,
     Rankings,
+    Unbiased,
+    biases,
     log_empirical_shares,
     log_shares,
     max_skews,
+    min_skews,
     ndkls,
     ranked,
     top_counts,
@@ -31,10 +33,9 @@ from evaluation.rank_measures import (
     checked_groups,
     is_unknown,
 )
+from evaluation.rank_prompts import OverPrompts, Phrases
 from evaluation.resampling import Resampling
 from m4.errors import InputError
-
-ALL = "all prompts"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,21 +53,6 @@ class Galleries:
 
 
 @dataclass(frozen=True, eq=False)
-class OverPrompts:
-    """A measure by prompt, its mean over the prompts, and the largest of them.
-
-    `clusters` has the mean of each cluster; None where each prompt is one of its own. `largest` is
-    None for a measure with a sign. The bootstrap of the mean draws images and clusters of
-    prompts; that of the others draws images, for the prompts that there are.
-    """
-
-    each: Draws
-    clusters: Draws | None
-    mean: Draws
-    largest: Draws | None
-
-
-@dataclass(frozen=True, eq=False)
 class RetrievalSkew:
     """How far retrieval is from the reference shares of the groups.
 
@@ -74,20 +60,29 @@ class RetrievalSkew:
     ----------
     sizes : images of each group, by name
     unknown : images left out, because their group or their gallery is not known
-    max_skew : MaxSkew@K
-    ndkl : NDKL of whole rankings, or of the top of them
-    bias, absolute_bias : Bias@K with its sign and without, of two groups; None where there are more
+    max_skew : MaxSkew@K, max_a ln(p_a / q_a): `evaluation.rank_measures.max_skew` (Geyik et al.
+        2019)
+    min_skew : MinSkew@K, min_a ln(p_a / q_a): `evaluation.rank_measures.min_skew` (the same). It
+        stands out on the lower side of the null. Above 0 only where K q_a is below 1 for a group,
+        as where K is below the number of groups, or where `compat` counts more than K
+    ndkl : NDKL of whole rankings, or of the top of them, (1/Z) sum_i KL(p_i, q) / log2(i + 1):
+        `evaluation.rank_measures.ndkl` (the same)
+    bias : Bias@K, (first - second) / (first + second) of two groups:
+        `evaluation.rank_measures.bias_at_k` (Wang et al. 2021). None where no two are named and
+        there are more
+    absolute_bias : its absolute value, prompt by prompt
     """
 
     sizes: Mapping[Hashable, int]
     unknown: int
     max_skew: OverPrompts
+    min_skew: OverPrompts
     ndkl: OverPrompts
     bias: OverPrompts | None
     absolute_bias: OverPrompts | None
 
 
-def rank(images: Any, prompts: Any, *, compat: Compat = None, seed: int = 0) -> np.ndarray:
+def rank(images: Any, prompts: Any, *, compat: Compat | None = None, seed: int = 0) -> np.ndarray:
     """Each prompt's ranking of the images, the most similar first; (P, n) int32.
 
     Ranked by cosine similarity. Neighbours in the ranking that are within
@@ -118,9 +113,10 @@ def retrieval_skew(
     clusters: Sequence[Any] | None = None,
     galleries: Galleries | None = None,
     first: Hashable = None,
-    compat: Compat = None,
+    second: Hashable = None,
+    compat: Compat | None = None,
 ) -> RetrievalSkew:
-    """MaxSkew@K, NDKL and Bias@K (`evaluation.rank_measures`) of the ranking of every prompt.
+    """MaxSkew@K, MinSkew@K, NDKL and Bias@K (`evaluation.rank_measures`) of every prompt's ranking.
 
     The bootstrap draws images, within their gallery. For the mean over prompts it also draws
     clusters of prompts, independently: Owen, "The pigeonhole bootstrap" (Annals of Applied
@@ -139,19 +135,22 @@ def retrieval_skew(
     reference : as for `evaluation.rank_measures.skew`, of each gallery
     clusters : P names, equal for prompts that say the same in other words; left out, all differ
     galleries : left out, every prompt ranks all images
-    first : of two groups, the one that Bias@K counts as positive; the first by name if left out
+    first, second : the groups that Bias@K counts as positive and as negative, whatever others
+        there are; left out, where there are just two, they are these in order of their names
     compat : "oxai" ranks by products with images as long as they come, lets k be the whole gallery,
         and counts all that tie with the K-th: their shares, of K, then sum to more than 1, and
         NDKL goes beyond K, with Z of K
 
     Raises `InputError` where the numbers of images, groups, prompts, clusters and galleries
-    disagree, where a gallery is too small for k or has one group, and as `skew` and `rank` do.
+    disagree, where a gallery is too small for k or has one group, where `first` or `second` is no
+    group or names one of several alone, and as `skew` and `rank` do.
     """
     check_compat(compat)
     images, prompts = np.asarray(images), np.asarray(prompts)
     crowd = _Crowd.of(len(images), len(prompts), groups, galleries)
     _check_galleries(crowd, k, ndkl_k, compat)
-    phrases = _Phrases.of(range(len(prompts)) if clusters is None else clusters, resampling)
+    pair = _pair(crowd.groups, first, second)
+    phrases = Phrases.of(range(len(prompts)) if clusters is None else clusters, resampling)
     _check_length("clusters", len(phrases.names), "prompts", len(prompts))
     rankings = Rankings.of(
         images[crowd.rows],
@@ -168,36 +167,57 @@ def retrieval_skew(
     def over(measure: str, arrays: Sequence[np.ndarray], **facts: Any) -> OverPrompts:
         observed, bootstrap, null = arrays
         measure += "" if compat is None else f", {compat}"
+        facts = {"smallest_group": min(sizes.values()), **facts}
         return phrases.over(
             Draws(measure, phrases.names, observed[0], bootstrap, null, len(crowd.rows), **facts)
         )
 
-    unbiased = _unbiased(crowd, names, draws[0].log_shares[0], resampling.level)
+    sizes = dict(sorted(Counter(crowd.groups).items(), key=str))
+    by_gallery, asked = crowd.sizes(names), crowd.gallery_of_prompt
+    own_shares = draws[0].log_shares[0]
+    unbiased = Unbiased.of(by_gallery, own_shares, k, resampling.level)
     source = "given shares" if isinstance(reference, Mapping) else reference
-    skews = [max_skews(rankings, *each, k) for each in zip(draws, tops, strict=True)]
-    divergences = [ndkls(rankings, each, ndkl_k, compat) for each in draws]
+    never_above_0 = compat is None and k * np.exp(own_shares.min()) > 1 - ROUNDING
     depth = "" if ndkl_k is None else f"@{ndkl_k}"
     bias = absolute_bias = None
-    pair = _pair(crowd.groups, first)
     if pair is not None:
-        signed = [_bias(top, names.index(pair[0]), names.index(pair[1])) for top in tops]
+        columns = names.index(pair[0]), names.index(pair[1])
+        signed = [biases(top, *columns) for top in tops]
+        smallest = {"smallest_group": min(sizes[name] for name in pair)}
         label = f"bias@{k}, {pair[0]} over {pair[1]}"
-        bias = over(label, signed, bounds=(-1.0, 1.0), tail="both", better="nearer 0")
-        sizes = crowd.sizes(names)[crowd.gallery_of_prompt][:, [names.index(one) for one in pair]]
+        bias = over(label, signed, bounds=(-1.0, 1.0), better="nearer 0", tail="both", **smallest)
         absolute_bias = over(
-            f"absolute bias@{k}",
-            list(map(np.abs, signed)),
+            f"absolute {label}",
+            [np.abs(each) for each in signed],
             bounds=(0.0, 1.0),
-            unbiased=np.abs(np.diff(sizes, axis=1)[:, 0]) / sizes.sum(axis=1),
+            better="lower",
+            unbiased=np.abs(biases(by_gallery, *columns))[asked],
+            **smallest,
         )
     return RetrievalSkew(
-        sizes=dict(sorted(Counter(crowd.groups).items(), key=str)),
+        sizes=sizes,
         unknown=len(images) - len(crowd.rows),
         max_skew=over(
-            f"max_skew@{k}, {source}", skews, bounds=(0.0, np.inf), unbiased=unbiased.max_skew
+            f"max_skew@{k}, {source}",
+            [max_skews(rankings, *each, k) for each in zip(draws, tops, strict=True)],
+            bounds=(0.0, np.inf),
+            better="lower",
+            unbiased=unbiased.max_skew[asked],
+        ),
+        min_skew=over(
+            f"min_skew@{k}, {source}",
+            [min_skews(rankings, *each, k) for each in zip(draws, tops, strict=True)],
+            bounds=(-np.inf, 0.0 if never_above_0 else np.inf),
+            better="nearer 0",
+            tail="lower",
+            unbiased=unbiased.min_skew[asked],
         ),
         ndkl=over(
-            f"ndkl{depth}, {source}", divergences, bounds=(0.0, np.inf), unbiased=unbiased.ndkl
+            f"ndkl{depth}, {source}",
+            [ndkls(rankings, each, ndkl_k, compat) for each in draws],
+            bounds=(0.0, np.inf),
+            better="lower",
+            unbiased=unbiased.ndkl[asked],
         ),
         bias=bias,
         absolute_bias=absolute_bias,
@@ -255,7 +275,7 @@ def _check_length(what: str, many: int, of: str, wanted: int) -> None:
         raise InputError(f"{many} {what} for {wanted} {of}; give one for each")
 
 
-def _check_galleries(crowd: _Crowd, k: int, ndkl_k: int | None, compat: Compat) -> None:
+def _check_galleries(crowd: _Crowd, k: int, ndkl_k: int | None, compat: Compat | None) -> None:
     for code, name in enumerate(crowd.galleries):
         members = crowd.members(code)
         if code not in crowd.gallery_of_prompt:
@@ -275,37 +295,6 @@ def _check_galleries(crowd: _Crowd, k: int, ndkl_k: int | None, compat: Compat) 
             )
 
 
-@dataclass(frozen=True, eq=False)
-class _Unbiased:
-    """What each prompt shows where the top of an endless gallery is as the gallery; (P,).
-
-    A gallery that may well be drawn from the reference shares is taken to be.
-    """
-
-    max_skew: np.ndarray
-    ndkl: np.ndarray
-
-
-def _unbiased(
-    crowd: _Crowd, names: Sequence[Any], log_shares: np.ndarray, level: float
-) -> _Unbiased:
-    """From the galleries' own shares and the reference's, ln (galleries, G)."""
-    sizes = crowd.sizes(names)
-    images = sizes.sum(axis=1, keepdims=True)
-    own, reference = sizes / images, np.where(sizes > 0, log_shares, 0.0)
-    away = np.log(np.where(sizes > 0, own, 1.0)) - reference
-    expected = images * np.where(sizes > 0, np.exp(reference), 0.0)
-    # A reference may name groups that the gallery lacks; Pearson's sum leaves these out.
-    squares = np.where(sizes > 0, (sizes - expected) ** 2 / np.where(sizes > 0, expected, 1.0), 0.0)
-    alike = chi2.sf(squares.sum(axis=1), (sizes > 0).sum(axis=1) - 1) > 1 - level
-    away[alike] = 0.0
-    prompts = crowd.gallery_of_prompt
-    return _Unbiased(
-        max_skew=np.where(sizes > 0, away, -np.inf).max(axis=1)[prompts],
-        ndkl=(own * away).sum(axis=1)[prompts],
-    )
-
-
 def _group_draws(
     crowd: _Crowd, names: list[Any], reference: Reference, resampling: Resampling
 ) -> tuple[GroupDraws, GroupDraws, GroupDraws]:
@@ -317,11 +306,14 @@ def _group_draws(
     for name, members in zip(crowd.galleries, galleries, strict=True):
         of = "images" if len(galleries) == 1 else f"images of {name}"
         copies[:, members] = resampling.counts(len(members), of=of)
-    in_group = np.eye(len(names))[codes]
     as_is = of_resamples = log_shares(crowd.sizes(names), names, reference)[None]
     if reference == "empirical":
-        resampled = [copies[:, members] @ in_group[members] for members in galleries]
-        of_resamples = log_empirical_shares(np.stack(resampled, axis=1))
+        cells = crowd.gallery_of_image * len(names) + codes
+        # One resample at a time: counts of all of them as floats would fill the memory.
+        resampled = [np.bincount(cells, own, len(galleries) * len(names)) for own in copies]
+        of_resamples = log_empirical_shares(
+            np.reshape(resampled, (len(copies), len(galleries), len(names)))
+        )
     traded = codes[resampling.permuted(len(codes), crowd.gallery_of_image)]
     return (
         GroupDraws(codes[None], None, as_is),
@@ -330,73 +322,26 @@ def _group_draws(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Phrases:
-    """Names of P prompts, and of the C clusters that they are in.
-
-    Attributes
-    ----------
-    names, clusters : of prompts and of clusters
-    within : (P, C), 1 over a cluster's prompts for each of them
-    weights : (B, P), how often each prompt is in a bootstrap resample of clusters
-    """
-
-    names: tuple[str, ...]
-    clusters: tuple[str, ...]
-    within: np.ndarray
-    weights: np.ndarray
-
-    @classmethod
-    def of(cls, clusters: Sequence[Any], resampling: Resampling) -> "_Phrases":
-        """A prompt has the name of its cluster, with a number where the cluster has several."""
-        sizes, met = Counter(clusters), Counter[Any]()
-        names = []
-        for cluster in clusters:
-            met[cluster] += 1
-            names.append(f"{cluster}" if sizes[cluster] == 1 else f"{cluster} {met[cluster]}")
-        place = {cluster: at for at, cluster in enumerate(sizes)}
-        own = [place[cluster] for cluster in clusters]
-        counts = resampling.counts(len(sizes), of="prompts")
-        within = np.eye(len(sizes))[own] / np.array(list(sizes.values()))
-        return cls(tuple(names), tuple(map(str, sizes)), within, counts[:, own])
-
-    def over(self, each: Draws) -> OverPrompts:
-        mean = each.mean(ALL)
-        weighted = (self.weights * each.bootstrap).sum(axis=1) / self.weights.sum(axis=1)
-        return OverPrompts(
-            each,
-            self._by_cluster(each) if len(self.clusters) < len(self.names) else None,
-            replace(mean, bootstrap=weighted[:, None]),
-            None if each.tail == "both" else each.maximum(ALL),
-        )
-
-    def _by_cluster(self, each: Draws) -> Draws:
-        assert each.null is not None
-        return replace(
-            each,
-            measure=f"{each.measure}, mean over wordings",
-            names=self.clusters,
-            observed=each.observed @ self.within,
-            bootstrap=each.bootstrap @ self.within,
-            null=each.null @ self.within,
-            unbiased=None if each.unbiased is None else each.unbiased @ self.within,
-        )
-
-
-def _pair(groups: list[Any], first: Hashable) -> tuple[Hashable, Hashable] | None:
-    """The two groups of Bias@K, the positive one first; None where there are more than two."""
+def _pair(groups: list[Any], first: Hashable, second: Hashable) -> tuple[Hashable, Hashable] | None:
+    """The two groups of Bias@K; None where none are named and there are more than two."""
     names = sorted(set(groups), key=str)
-    if first is not None and (first not in names or len(names) != 2):
-        raise InputError(
-            f"first is {first!r}, but the groups are {', '.join(map(str, names))}; name one of two "
-            "groups, or leave it out"
-        )
+    for what, name in (("first", first), ("second", second)):
+        if name is not None and name not in names:
+            raise InputError(
+                f"{what} is {name!r}, but the groups are {', '.join(map(str, names))}; name one of "
+                "them, or leave it out"
+            )
+    if first is None and second is None:
+        return (names[0], names[1]) if len(names) == 2 else None
+    if first == second:
+        raise InputError(f"first and second are both {first!r}; name two different groups")
+    if first is not None and second is not None:
+        return first, second
     if len(names) != 2:
-        return None
-    return (names[0], names[1]) if first in (None, names[0]) else (names[1], names[0])
-
-
-def _bias(top: np.ndarray, first: int, second: int) -> np.ndarray:
-    """Bias@K of each ranking in each draw, (draws, P), from `top_counts`; 0 if neither is there."""
-    both = top[..., first] + top[..., second]
-    return (top[..., first].astype(float) - top[..., second]) / np.maximum(both, 1)
+        given, missing = ("first", "second") if second is None else ("second", "first")
+        raise InputError(
+            f"{given} is given without {missing}, but there are {len(names)} groups, "
+            f"{', '.join(map(str, names))}; give both, or leave both out"
+        )
+    other = names[1 - names.index(second if first is None else first)]
+    return (other, second) if first is None else (first, other)

@@ -79,26 +79,47 @@ class Resampling(Model):
         Returns sums (resamples, g, m) and the groups' sizes (resamples, g).
         """
         values, groups = _checked(values, groups)
-        products = groups[:, :, None] * values[:, None, :]
-        sums = self.sums(products.reshape(len(values), -1))
-        return sums.reshape(self.resamples, *products.shape[1:]), self.sums(groups)
+        sums = [self.sums(values * members[:, None]) for members in groups.T]
+        return np.stack(sums, axis=1), self.sums(groups)
 
     def permuted_group_sums(self, values: Any, groups: Any, strata: Any = None) -> np.ndarray:
         """Sums by group where the items trade their groups; (permutations, g, m).
 
         An item's groups move together, so how groups overlap and how large they are stays the
-        same: what is left is what chance alone makes of groups that mean nothing. Parameters as
-        for `group_sums`; `strata` as for `permuted`.
+        same: what is left is what chance alone makes of groups that mean nothing. Items in no
+        group take no part; those of different attributes, known of different items, trade alike.
+        Parameters as for `group_sums`; `strata` as for `permuted`.
         """
         values, groups = _checked(values, groups)
         orders = self.permuted(len(values), strata)
+        members = groups.any(axis=1)
+        if not members.all():
+            if strata is not None:
+                raise InputError("items in no group cannot trade within strata; leave them out")
+            orders, values = _among(orders, members), values[members]
         found = []
         for rows in _blocks(len(orders), groups.size):
             # One product for many permutations: (p g, n) by (n, m).
             traded = groups.T[:, orders[rows]].swapaxes(0, 1)
-            sums = traded.reshape(-1, len(values)) @ values
-            found.append(sums.reshape(-1, groups.shape[1], values.shape[1]))
+            draws, g, n = traded.shape
+            found.append((traded.reshape(draws * g, n) @ values).reshape(draws, g, -1))
         return np.concatenate(found)
+
+
+def _among(orders: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """The permutations of some of the items that permutations of all induce; (p, members).
+
+    An item that would go to the place of one outside goes on to where that one goes, until it is
+    inside. Every permutation of the members is then as likely, and what is left of two sets that
+    nearly agree trades nearly alike.
+    """
+    found = orders[:, members]
+    draw, item = np.nonzero(~members[found])
+    while len(draw):
+        found[draw, item] = orders[draw, found[draw, item]]
+        still = ~members[found[draw, item]]
+        draw, item = draw[still], item[still]
+    return found
 
 
 def _checked(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray]:

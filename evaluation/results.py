@@ -2,7 +2,9 @@
 
 import io
 import json
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import polars as pl
 from pydantic import Field, ValidationError
 
 from evaluation.draws import Difference, Draws, Measurement, differences
+from evaluation.files import write_whole
 from evaluation.resampling import Resampling
 from m4.catalogue import Model, explain
 from m4.errors import InputError
@@ -30,7 +33,13 @@ COLUMNS = {
     "p_fdr": pl.Float64,
     "better": pl.String,
     "images": pl.Int64,
+    "smallest_group": pl.Int64,
 }
+NAMED = 8  # of what has no images, in words
+# What numpy and zipfile raise for damaged files; RuntimeError where a file claims to be encrypted.
+UNREADABLE = (
+    OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
 
 
 class SetUsed(Model):
@@ -49,8 +58,8 @@ class SetUsed(Model):
     left_out: dict[str, int] = Field(default_factory=dict)
 
 
-class ProtocolResult(Model):
-    """What one protocol found of one model.
+class Conditions(Model):
+    """Of which model a protocol was taken, on what, and how.
 
     Attributes
     ----------
@@ -58,9 +67,10 @@ class ProtocolResult(Model):
     digest : of what it measures, prompts included
     model : name of the embedding space
     sets : by role in the protocol
+    resampling : how intervals and nulls were made
     compat : whose quirks were reproduced; None: nobody's
-    headlines : measures with one figure
-    details : tables of figures, by subject
+    left_out : by task and reason, how many images of its set took no part
+    empty : by task, groups, classes and cells that were asked for and have no image
     """
 
     protocol: str
@@ -71,6 +81,34 @@ class ProtocolResult(Model):
     sets: dict[str, SetUsed]
     resampling: Resampling
     compat: str | None
+    left_out: dict[str, dict[str, int]] = Field(default_factory=dict)
+    empty: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """What did not take part, in words: a sentence for each task that lost something."""
+        found = []
+        for task in dict.fromkeys([*self.left_out, *self.empty]):
+            lost = self.left_out.get(task, {})
+            said = [f"{count:,} left out ({reason})" for reason, count in lost.items()]
+            without = self.empty.get(task, ())
+            if without:
+                more = f" and {len(without) - NAMED:,} more" if len(without) > NAMED else ""
+                said.append(f"no images of {'; '.join(without[:NAMED])}{more}")
+            if said:
+                found.append(f"{task}: {', '.join(said)}.")
+        return tuple(found)
+
+
+class ProtocolResult(Conditions):
+    """What one protocol found of one model.
+
+    Attributes
+    ----------
+    headlines : figures of their own
+    details : tables of figures, by subject
+    """
+
     headlines: tuple[Measurement, ...]
     details: tuple[Measurement, ...]
 
@@ -105,61 +143,44 @@ def _row(found: Measurement) -> dict[str, object]:
         "p_fdr": found.p_fdr,
         "better": found.better,
         "images": found.images,
+        "smallest_group": found.smallest_group,
     }
 
 
 @dataclass(frozen=True, eq=False)
 class ProtocolRun:
-    """A result, and the draws that it was made from: what a comparison with another model needs."""
+    """A result, and the draws that it was made from: what a comparison with another model needs.
+
+    `headlines` and `tables` are the draws of the result's headlines and details.
+    """
 
     result: ProtocolResult
-    draws: tuple[Draws, ...]
+    headlines: tuple[Draws, ...]
+    tables: tuple[Draws, ...]
 
     @classmethod
     def of(
-        cls,
-        *,
-        draws: Sequence[Draws],
-        resampling: Resampling,
-        protocol: str,
-        title: str,
-        source: str,
-        digest: str,
-        model: str,
-        sets: dict[str, SetUsed],
-        compat: str | None,
+        cls, conditions: Conditions, headlines: Sequence[Draws], tables: Sequence[Draws]
     ) -> "ProtocolRun":
-        """Sum up draws: those of one figure are headlines, the others details."""
-        found = [(each, each.measurements(resampling.level)) for each in draws]
+        """Sum up draws."""
+        level = conditions.resampling.level
         result = ProtocolResult(
-            protocol=protocol,
-            title=title,
-            source=source,
-            digest=digest,
-            model=model,
-            sets=sets,
-            resampling=resampling,
-            compat=compat,
-            headlines=tuple(m for each, ms in found for m in ms if len(each.names) == 1),
-            details=tuple(m for each, ms in found for m in ms if len(each.names) > 1),
+            **dict(conditions),
+            headlines=tuple(found for each in headlines for found in each.measurements(level)),
+            details=tuple(found for each in tables for found in each.measurements(level)),
         )
-        return cls(result, tuple(draws))
+        return cls(result, tuple(headlines), tuple(tables))
 
     def save(self, folder: Path, name: str) -> None:
         """Write `<name>.json`, `<name>.csv` and `<name>.draws.npz`; the JSON last."""
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {}
-        for number, each in enumerate(self.draws):
-            about = {"measure": each.measure, "names": each.names, "better": each.better,
-                     "images": each.images}  # fmt: skip
-            arrays[f"{number}.about"] = np.array(json.dumps(about))
-            arrays[f"{number}.observed"] = each.observed
-            arrays[f"{number}.bootstrap"] = each.bootstrap.astype(np.float32)
+        arrays = {**_arrays("headlines", self.headlines), **_arrays("tables", self.tables)}
         stream = io.BytesIO()
         np.savez_compressed(stream, allow_pickle=False, **arrays)
-        _write(folder / f"{name}.draws.npz", stream.getvalue())
-        _write(folder / f"{name}.csv", self.result.table().write_csv().encode())
-        _write(folder / f"{name}.json", self.result.model_dump_json(indent=1).encode() + b"\n")
+        write_whole(folder / f"{name}.draws.npz", stream.getvalue())
+        write_whole(folder / f"{name}.csv", self.result.table().write_csv().encode())
+        content = self.result.model_dump_json(indent=1) + "\n"
+        write_whole(folder / f"{name}.json", content.encode())
 
     @classmethod
     def load(cls, path: Path) -> "ProtocolRun":
@@ -170,24 +191,41 @@ class ProtocolRun:
         result = load_result(path)
         beside = path.with_suffix(".draws.npz")
         try:
-            with np.load(beside, allow_pickle=False) as arrays:
-                draws = [_draws(arrays, number) for number in range(len(arrays.files) // 3)]
-        except (OSError, ValueError, KeyError) as error:
+            with beside.open("rb") as stream:
+                arrays = np.lib.npyio.NpzFile(stream)
+                return cls(result, _draws(arrays, "headlines"), _draws(arrays, "tables"))
+        except UNREADABLE as error:
             raise InputError(f"{beside}: cannot be read: {error}; run the protocol again") from None
-        return cls(result, tuple(draws))
 
 
-def _draws(arrays: np.lib.npyio.NpzFile, number: int) -> Draws:
-    about = json.loads(str(arrays[f"{number}.about"]))
-    return Draws(
-        measure=about["measure"],
-        names=tuple(about["names"]),
-        observed=arrays[f"{number}.observed"],
-        bootstrap=arrays[f"{number}.bootstrap"].astype(np.float64),
-        null=None,
-        images=about["images"],
-        better=about["better"],
-    )
+def _arrays(kind: str, draws: Sequence[Draws]) -> dict[str, np.ndarray]:
+    """What is kept of draws, by name."""
+    arrays = {f"{kind}.number": np.array(len(draws))}
+    for number, each in enumerate(draws):
+        about = {"measure": each.measure, "names": each.names, "better": each.better,
+                 "images": each.images}  # fmt: skip
+        arrays[f"{kind}.{number}.about"] = np.array(json.dumps(about))
+        arrays[f"{kind}.{number}.observed"] = each.observed
+        arrays[f"{kind}.{number}.bootstrap"] = each.bootstrap
+    return arrays
+
+
+def _draws(arrays: np.lib.npyio.NpzFile, kind: str) -> tuple[Draws, ...]:
+    found = []
+    for number in range(int(arrays[f"{kind}.number"])):
+        about = json.loads(str(arrays[f"{kind}.{number}.about"]))
+        found.append(
+            Draws(
+                measure=about["measure"],
+                names=tuple(about["names"]),
+                observed=arrays[f"{kind}.{number}.observed"],
+                bootstrap=arrays[f"{kind}.{number}.bootstrap"],
+                null=None,
+                images=about["images"],
+                better=about["better"],
+            )
+        )
+    return tuple(found)
 
 
 def load_result(path: Path) -> ProtocolResult:
@@ -198,6 +236,37 @@ def load_result(path: Path) -> ProtocolResult:
         raise InputError(f"{path}: cannot be read: {error}") from None
     except ValidationError as error:
         raise InputError(f"{path}: not the result of a protocol: {explain(error)}") from None
+
+
+def check_alike(first: Conditions, second: Conditions) -> None:
+    """Raise `InputError` unless two models were measured alike, on the same images."""
+    for what, differs in _differing(first, second):
+        raise InputError(
+            f"{first.model} and {second.model} were measured with different {what}: {differs}; "
+            "measure both alike"
+        )
+
+
+def _differing(first: Conditions, second: Conditions) -> Iterator[tuple[str, str]]:
+    """What differs in the conditions, and how, in words."""
+    if first.protocol != second.protocol:
+        yield "protocol", f"{first.protocol} and {second.protocol}"
+    if first.digest != second.digest:
+        yield "digest", f"the tasks or prompts of {first.protocol} are not the same"
+    for field in Resampling.model_fields:
+        one, other = getattr(first.resampling, field), getattr(second.resampling, field)
+        if one != other:
+            yield "resampling", f"{field} {one} and {other}"
+    if first.compat != second.compat:
+        yield "compat", f"{first.compat or 'none'} and {second.compat or 'none'}"
+    for role, used in first.sets.items():
+        theirs = second.sets[role]
+        if used.digest != theirs.digest:
+            yield (
+                "sets",
+                f"{role} are {used.images:,} of {used.name} and {theirs.images:,} of "
+                f"{theirs.name}, and other images or labels",
+            )
 
 
 class RunDifferences(Model):
@@ -221,26 +290,18 @@ def compare_runs(first: ProtocolRun, second: ProtocolRun) -> RunDifferences:
     Raises `InputError` where the two were not measured by the same protocol, on the same images,
     with the same resamples.
     """
-    for what in ("protocol", "digest", "sets", "resampling", "compat"):
-        one, other = getattr(first.result, what), getattr(second.result, what)
-        if one != other:
-            raise InputError(
-                f"{first.result.model} and {second.result.model} were measured with different "
-                f"{what}: {one} and {other}; measure both alike"
-            )
+    check_alike(first.result, second.result)
     level = first.result.resampling.level
-    found = [
-        differences(one, other, level) for one, other in zip(first.draws, second.draws, strict=True)
-    ]
     return RunDifferences(
         first=first.result.model,
         second=second.result.model,
-        headlines=tuple(each for table in found for each in table if len(table) == 1),
-        details=tuple(each for table in found for each in table if len(table) > 1),
+        headlines=_differences(first.headlines, second.headlines, level),
+        details=_differences(first.tables, second.tables, level),
     )
 
 
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+def _differences(
+    first: Sequence[Draws], second: Sequence[Draws], level: float
+) -> tuple[Difference, ...]:
+    pairs = zip(first, second, strict=True)
+    return tuple(found for one, other in pairs for found in differences(one, other, level))

@@ -155,8 +155,10 @@ class Tallies:
         better: Better,
         null_kind: NullKind = "permutation",
         tail: Tail = "upper",
+        compares: bool = False,
     ) -> Draws:
-        """What one figure is of each of them."""
+        """What one figure is of each of them; `compares`: it sets cells against each other."""
+        sizes = self.observed.images
         return Draws(
             measure=measure,
             names=tuple(names),
@@ -168,6 +170,8 @@ class Tallies:
             null_kind=null_kind,
             tail=tail,
             bounds=(0.0, 1.0),
+            images_of_each=sizes if len(names) == len(sizes) else None,
+            smallest_group=int(sizes.min()) if compares else None,
         )
 
 

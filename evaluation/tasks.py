@@ -1,31 +1,21 @@
 """Tasks: the measures that protocols are made of, each with the labels and prompts it reads."""
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 from pydantic import Field
 
-from evaluation.bias import association_bias_draws, representation_bias_draws
 from evaluation.draws import Draws
-from evaluation.harms import misclassification_draws
 from evaluation.labelled_set import LabelledSet
-from evaluation.prompt_sets import load_prompt_set
-from evaluation.pronouns import resolution_draws
-from evaluation.quality import worst_group_draws, zero_shot_draws
-from evaluation.rank_measures import able
-from evaluation.ranking import Galleries, retrieval_skew
+from evaluation.rank_measures import Compat
 from evaluation.resampling import Resampling
-from evaluation.retrieval import CaptionPairs, retrieval_draws
-from evaluation.words import associations_draws
 from m4.catalogue import Model
-from m4.errors import InputError
-from vision.prompts import TextEncoder, class_embedding, encode
+from vision.prompts import TextEncoder
 
-Compat = Literal["oxai"]
+NAME_LABELS = ("attribute", "label", "gallery", "occupation")  # fields of tasks
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +25,24 @@ class Bench:
     encode_texts: TextEncoder
     resampling: Resampling
     compat: Compat | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a task found.
+
+    Attributes
+    ----------
+    headlines : of one figure each, the first is the task's own
+    tables : of figures by subject, however many subjects there are
+    left_out : by reason, how many images of the set took no part
+    empty : what was asked for and has no image: groups, classes, or cells "class, group"
+    """
+
+    headlines: tuple[Draws, ...]
+    tables: tuple[Draws, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()
 
 
 class Task(Model):
@@ -51,8 +59,26 @@ class Task(Model):
     role: str = "images"
     where: dict[str, str] = Field(default_factory=dict)
 
-    def draws(self, images: LabelledSet, bench: Bench) -> tuple[Draws, ...]:
-        """The figures of this measure on labelled images, embedded by the model."""
+    @property
+    def labels_read(self) -> set[str]:
+        """Names of the labels that it reads."""
+        named = (getattr(self, field, None) for field in NAME_LABELS)
+        return {name for name in named if name is not None} | self.where.keys()
+
+    def run(self, images: LabelledSet, bench: Bench) -> Measured:
+        """Measure the images that `where` chooses, and count the others."""
+        chosen = images.where(self.where)
+        found = self.draws(chosen, bench)
+        wanted = ", ".join(f"{label} {value}" for label, value in self.where.items())
+        others = named({f"not {wanted}": len(images) - len(chosen)})
+        return replace(found, left_out=others | found.left_out)
+
+    def draws(self, images: LabelledSet, bench: Bench) -> Measured:
+        """The figures of this measure on labelled images, embedded by the model.
+
+        Raises `InputError` where the images lack a label, or what is declared does not fit them
+        or the prompts.
+        """
         raise NotImplementedError
 
 
@@ -78,285 +104,36 @@ class GroupTask(Task):
         """The group of each image; null where it is in none."""
         return images.group_of(self.attribute, self.groups, self.outside)
 
-
-class RepresentationBiasTask(Task):
-    """Which value of an attribute a model prefers on images of anything, against target shares."""
-
-    kind: Literal["representation_bias"]
-    prompts: str
-    targets: dict[str, float]
-
-    def draws(self, images: LabelledSet, bench: Bench) -> tuple[Draws, ...]:
-        prompts = load_prompt_set(self.prompts)
-        if self.targets.keys() != set(prompts.names):
-            raise InputError(
-                f"targets are of {', '.join(self.targets)}, prompts {prompts.name} of "
-                f"{', '.join(prompts.names)}; give a target for each"
-            )
-        targets = {name: self.targets[name] for name in prompts.names}
-        return representation_bias_draws(
-            images.embeddings, prompts.embed(bench.encode_texts), targets, bench.resampling
+    def without_group(self, images: LabelledSet) -> dict[str, int]:
+        """By reason, how many images are in no group."""
+        unknown = images.column(self.attribute).null_count()
+        outside = self.group_of(images).null_count() - unknown
+        return named(
+            {unknown_label(self.attribute): unknown, f"{self.attribute} of no group": outside}
         )
 
-
-class AssociationBiasTask(GroupTask):
-    """How much the preference between two prompts depends on who is in the image."""
-
-    kind: Literal["association_bias"]
-    prompts: str
-
-    def draws(self, images: LabelledSet, bench: Bench) -> tuple[Draws, ...]:
-        prompts = load_prompt_set(self.prompts)
-        return association_bias_draws(
-            images.embeddings,
-            prompts.embed(bench.encode_texts),
-            prompts.names,
-            prompts.pairs,
-            self.members(images),
-            bench.resampling,
-        )
+    def empty_groups(self, images: LabelledSet) -> tuple[str, ...]:
+        """Groups that no image is in."""
+        return tuple(name for name, mask in self.members(images).items() if not mask.any())
 
 
-class AssociationsTask(GroupTask):
-    """Which words of a category a model prefers for each group of people.
-
-    `top` is how many images of each word the entropy of the groups is over.
-    """
-
-    kind: Literal["associations"]
-    prompts: str
-    top: int = Field(default=100, ge=2)
-
-    def draws(self, images: LabelledSet, bench: Bench) -> tuple[Draws, ...]:
-        prompts = load_prompt_set(self.prompts)
-        return associations_draws(
-            images.embeddings,
-            prompts.embed(bench.encode_texts),
-            prompts.names,
-            prompts.categories,
-            self.members(images),
-            bench.resampling,
-            self.top,
-        )
+def unknown_label(label: str) -> str:
+    """The reason to leave out images without this label."""
+    return f"{label} not known"
 
 
-class MisclassificationTask(GroupTask):
-    """How often people of each group are classified as something that demeans them."""
-
-    kind: Literal["misclassification"]
-    prompts: str
-    harmful: tuple[str, ...] = Field(description="categories of the prompt set that do harm")
-
-    def draws(self, images: LabelledSet, bench: Bench) -> tuple[Draws, ...]:
-        prompts = load_prompt_set(self.prompts)
-        return misclassification_draws(
-            images.embeddings,
-            prompts.embed(bench.encode_texts),
-            prompts.names,
-            {name: prompts.categories[name] for name in self.harmful},
-            self.members(images),
-            bench.resampling,
-        )
+def named(counts: dict[str, int]) -> dict[str, int]:
+    """The reasons that left out any image."""
+    return {reason: count for reason, count in counts.items() if count > 0}
 
 
-class RetrievalSkewTask(GroupTask):
-    """Who is among the images that a model finds first for neutral queries.
-
-    Attributes
-    ----------
-    k : of MaxSkew, and of Bias@K where there are two groups
-    ndkl_k : of NDKL; None: the whole ranking
-    reference : shares that the groups should have
-    gallery : label; each prompt then searches only the images that have its name there
-    first : of two groups, the one that Bias@K counts as positive
-    """
-
-    knows_compat: ClassVar[bool] = True
-    kind: Literal["retrieval_skew"]
-    prompts: str
-    k: int = Field(default=1000, ge=1)
-    ndkl_k: int | None = Field(default=None, ge=1)
-    reference: Literal["uniform", "empirical"] | dict[str, float] = "uniform"
-    gallery: str | None = None
-    first: str | None = None
-
-    def draws(self, images: LabelledSet, bench: Bench) -> tuple[Draws, ...]:
-        prompts = load_prompt_set(self.prompts)
-        texts, positions = prompts.each()
-        clusters = [prompts.names[position] for position in positions]
-        galleries = None
-        if self.gallery is not None:
-            galleries = Galleries(images.column(self.gallery).to_list(), clusters)
-        found = retrieval_skew(
-            images.embeddings,
-            encode(texts, f"prompts {prompts.name}", bench.encode_texts),
-            self.group_of(images).to_list(),
-            resampling=bench.resampling,
-            k=self.k,
-            ndkl_k=self.ndkl_k,
-            reference=self.reference,
-            clusters=clusters,
-            galleries=galleries,
-            first=self.first,
-            compat=bench.compat,
-        )
-        measures = [found.max_skew, found.ndkl]
-        measures += [each for each in (found.bias, found.absolute_bias) if each is not None]
-        headlines = [each.mean for each in measures]
-        headlines += [each.largest for each in measures if each.largest is not None]
-        clusters = [each.clusters for each in measures if each.clusters is not None]
-        return (*headlines, *clusters, *(each.each for each in measures))
-
-
-class ResolutionTask(GroupTask):
-    """Whether a model finds the pronoun of the person in the image, for each gender.
-
-    Attributes
-    ----------
-    prompts : whose names are "occupation|pronoun"
-    occupation : label that names an image's occupation
-    pronouns : by gender, the two genders of the images first; what follows competes too
-    """
-
-    kind: Literal["resolution"]
-    prompts: str
-    occupation: str
-    pronouns: dict[str, str]
-
-    def draws(self, images: LabelledSet, bench: Bench) -> tuple[Draws, ...]:
-        prompts = load_prompt_set(self.prompts)
-        rows = dict(zip(prompts.names, prompts.embed(bench.encode_texts), strict=True))
-        gender = self.group_of(images)
-        occupation = images.column(self.occupation)
-        known = np.flatnonzero((gender.is_not_null() & occupation.is_not_null()).to_numpy())
-        occupations = occupation[known].to_list()
-        texts = {}
-        for name in dict.fromkeys(occupations):
-            wanted = [f"{name}|{pronoun}" for pronoun in self.pronouns.values()]
-            if not rows.keys() >= set(wanted):
-                raise InputError(
-                    f"{images.name}: {self.occupation} {name!r} has no prompts {wanted} in "
-                    f"{prompts.name}; leave its images out or add them"
-                )
-            texts[name] = np.stack([rows[each] for each in wanted])
-        return resolution_draws(
-            images.embeddings[known],
-            texts,
-            occupations,
-            gender[known].to_list(),
-            bench.resampling,
-            tuple(self.pronouns),
-        )
-
-
-class WorstGroupTask(GroupTask):
-    """Zero-shot accuracy in each cell of a label and a group."""
-
-    kind: Literal["worst_group"]
-    prompts: str
-    label: str
-    labels: dict[str, str] | None = None
-
-    def draws(self, images: LabelledSet, bench: Bench) -> tuple[Draws, ...]:
-        prompts = load_prompt_set(self.prompts)
-        shown = images.groups(self.label, self.labels or {each: each for each in prompts.names})
-        groups = self.members(images)
-        return worst_group_draws(
-            images.embeddings,
-            prompts.embed(bench.encode_texts),
-            np.stack([shown[name] for name in prompts.names], axis=1),
-            prompts.names,
-            np.stack(list(groups.values()), axis=1),
-            tuple(groups),
-            bench.resampling,
-        )
-
-
-class ZeroShotTask(Task):
-    """Zero-shot classification, with the classes of a prompt set or those of the data set.
-
-    Attributes
-    ----------
-    label : that names the class of an image; of a data set that brings its classes, their number
-    prompts : classes and templates, or templates alone; None: those of the data set
-    """
-
-    kind: Literal["zero_shot"]
-    label: str = "cls"
-    prompts: str | None = None
-
-    def draws(self, images: LabelledSet, bench: Bench) -> tuple[Draws, ...]:
-        labels, prompts, shown = self._classes(images, bench)
-        return zero_shot_draws(images.embeddings, prompts, shown, labels, bench.resampling)
-
-    def _classes(
-        self, images: LabelledSet, bench: Bench
-    ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-        """Names of the c classes, their embeddings (c, d), and who shows which, (n, c) bool."""
-        prompts = None if self.prompts is None else load_prompt_set(self.prompts)
-        if prompts is not None and prompts.names:
-            shown = images.groups(self.label, {each: each for each in prompts.names})
-            embedded = prompts.embed(bench.encode_texts)
-            return prompts.names, embedded, np.stack(list(shown.values()), axis=1)
-        templates = images.templates if prompts is None else prompts.templates
-        if images.classes is None or templates is None:
-            raise InputError(
-                f"{images.name}: brings no class names and templates; give a data set of "
-                "clip_benchmark (classnames.txt, zeroshot_classification_templates.txt), or name "
-                "a prompt set with phrases in the protocol"
-            )
-        numbers = {str(number): str(number) for number in range(len(images.classes))}
-        shown = images.groups(self.label, numbers)
-        embedded = class_embedding(images.classes, templates, bench.encode_texts)
-        return told_apart(images.classes), embedded, np.stack(list(shown.values()), axis=1)
-
-
-class RetrievalTask(Task):
-    """Retrieval of captions by images and of images by captions."""
-
-    kind: Literal["retrieval"]
-    ks: tuple[int, ...] = (1, 5, 10)
-
-    def draws(self, images: LabelledSet, bench: Bench) -> tuple[Draws, ...]:
-        captions = images.captions or ()
-        captioned = np.flatnonzero([bool(own) for own in captions])
-        if not len(captioned):
-            raise InputError(f"{images.name}: no image has a caption; retrieval needs them")
-        pairs = CaptionPairs.of([captions[row] for row in captioned])
-        texts = encode(pairs.texts, "captions", bench.encode_texts)
-        return retrieval_draws(
-            images.embeddings[captioned], texts, pairs.pairs, bench.resampling, self.ks
-        )
-
-
-def told_apart(classes: Sequence[str]) -> tuple[str, ...]:
-    """Names of classes, with their number where several share one: ImageNet has two "missile"."""
-    times = Counter(classes)
+def empty_cells(
+    shown: np.ndarray, names: Sequence[str], members: dict[str, np.ndarray]
+) -> tuple[str, ...]:
+    """Cells "name, group" without images; `shown` (n, c) bool, whose columns the names are of."""
     return tuple(
-        f"{name} ({number})" if times[name] > 1 else name for number, name in enumerate(classes)
+        f"{name}, {group}"
+        for name, column in zip(names, shown.T, strict=True)
+        for group, mask in members.items()
+        if not (column & mask).any()
     )
-
-
-def able_draws(accuracy: Draws, max_skew: Draws) -> Draws:
-    """ABLE of two headline figures, resample by resample: `evaluation.rank_measures.able`.
-
-    Interval: the two sets of images are resampled independently of each other. Null: what the
-    model would reach if only its skew were that of a random ranking; a larger figure than the
-    model's own is no sign of bias, so there is no p-value to read from it.
-    """
-    null = None
-    if max_skew.null is not None:
-        null = _able(accuracy.observed, max_skew.null)
-    return Draws(
-        measure="able",
-        names=max_skew.names,
-        observed=_able(accuracy.observed, max_skew.observed),
-        bootstrap=_able(accuracy.bootstrap, max_skew.bootstrap),
-        null=null,
-        images=accuracy.images + max_skew.images,
-        better="higher",
-        bounds=(0.0, 1.0),
-    )
-
-
-_able = np.vectorize(lambda accuracy, skew: able(accuracy=accuracy, max_skew=skew))

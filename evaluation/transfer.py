@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from evaluation.draws import ROUNDING, Draws, Tail
+from evaluation.draws import ROUNDING, Better, Draws, Tail
 from evaluation.groups import ratio
 from evaluation.resampling import Resampling
 from m4.bias import BiasTable
@@ -104,11 +104,11 @@ def bias_transfer_draws(
     once = np.ones((resampling.permutations, c))
     bootstrap = _lines(x, drawn, times)
     null = _lines(x, y[resampling.permuted(c)], once)
-    figures: tuple[tuple[str, float, Tail, tuple[float, float]], ...] = (
-        ("r", found.r, "both", (-1.0, 1.0)),
-        ("r_squared", found.r_squared, "upper", (0.0, 1.0)),
-        ("slope", found.slope, "both", (-np.inf, np.inf)),
-        ("sign_agreement", found.sign_agreement, "both", (0.0, 1.0)),
+    figures: tuple[tuple[str, float, Better, Tail, tuple[float, float]], ...] = (
+        ("r", found.r, "nearer 0", "both", (-1.0, 1.0)),
+        ("r_squared", found.r_squared, "lower", "upper", (0.0, 1.0)),
+        ("slope", found.slope, "nearer 0", "both", (-np.inf, np.inf)),
+        ("sign_agreement", found.sign_agreement, "lower", "both", (0.0, 1.0)),
     )
     return tuple(
         Draws(
@@ -118,10 +118,11 @@ def bias_transfer_draws(
             bootstrap=bootstrap[:, [column]],
             null=null[:, [column]],
             images=c,
+            better=better,
             tail=tail,
             bounds=bounds,
         )
-        for column, (name, value, tail, bounds) in enumerate(figures)
+        for column, (name, value, better, tail, bounds) in enumerate(figures)
     )
 
 

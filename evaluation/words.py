@@ -97,6 +97,31 @@ def associations(
     return _measured(_compared(images, prompts, words, categories, groups, top), top)
 
 
+def contrasts(
+    images: Any, prompts: Any, words: Sequence[str], groups: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """C-ASC alone, of each word with each group: `associations` has the formula.
+
+    Parameters as for `associations`. A group that is empty, or has all images, so that there are
+    no others to set it against, is left out.
+    """
+    scores = similarity(images, prompts)
+    known = Groups.of(groups, len(scores))
+    rows = known.anyone
+    scores, known = scores[rows], known.chosen(rows)
+    found = _contrast(
+        known.means(scores) - scores.mean(axis=0),
+        known.members.sum(axis=0),
+        scores.std(axis=0, ddof=1),
+        len(scores),
+    )
+    return {
+        name: dict(zip(words, row.tolist(), strict=True))
+        for name, member, row in zip(known.names, known.members.T, found, strict=True)
+        if not member.all()
+    }
+
+
 def associations_draws(
     images: Any,
     prompts: Any,
@@ -140,6 +165,7 @@ def associations_draws(
         bootstrap=_evenness(compared.top_groups(resampling.counts(n), top)),
         null=_evenness(compared.top_groups_traded(resampling.permuted(n), top)),
         images=n,
+        smallest_group=compared.groups.smallest,
         better="higher",
         tail="both",
         bounds=(0.0, 1.0),
@@ -187,6 +213,7 @@ def _table(
         bootstrap=side_by_side.bootstrap,
         null=side_by_side.null,
         images=len(compared.scores),
+        smallest_group=compared.groups.smallest,
         better="nearer 0",
         tail="both",
         images_of_each=np.tile(compared.groups.members.sum(axis=0), len(compared.names)),

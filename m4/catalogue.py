@@ -17,6 +17,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[\w][\w -]*$")]
 
 TARGET_SUM_TOLERANCE = 1e-6
+LONGEST_GIVEN = 60  # characters of what was given that an error repeats
 
 # The loader and dumper in C are ten times as fast, where PyYAML was built with them.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -287,8 +288,14 @@ def explain(error: ValidationError) -> str:
         return f"unknown key `{where}`; remove it or correct its spelling"
     message = first["msg"].removeprefix("Value error, ")
     given = first.get("input")
-    shown = f" (given {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return f"{where}: {message}{shown}" if where else message + shown
+    # Of what is no JSON at all, the whole file is given.
+    shown = first["type"] != "json_invalid" and isinstance(given, str | int | float | bool)
+    said = f"{message} (given {_cut(repr(given))})" if shown else message
+    return f"{where}: {said}" if where else said
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_GIVEN else f"{text[:LONGEST_GIVEN]}..."
 
 
 class _UniqueKeys(_Loader):

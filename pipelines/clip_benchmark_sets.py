@@ -24,11 +24,12 @@ from pydantic import field_validator
 from m4.catalogue import Model
 from m4.errors import InputError, UnusableSample
 from pipelines import storage
+from pipelines.encoded_sets import in_words
 from pipelines.labelled_images import (
     CLASS,
     ImageSource,
     LabelledImage,
-    Selection,
+    Labeller,
     TarImages,
     as_given,
 )
@@ -55,7 +56,7 @@ def splits_of(folder: str) -> list[str]:
     return [PurePosixPath(path).parent.name for path in found]
 
 
-def open_clip_benchmark_set(folder: str, split: str, selection: Selection) -> ImageSource:
+def open_clip_benchmark_set(folder: str, split: str, labeller: Labeller) -> ImageSource:
     """Find the tars of a split, and what the data set says of its classes.
 
     The label `cls` of a picture is the number of its class, from 0. Raises `InputError` where
@@ -81,7 +82,8 @@ def open_clip_benchmark_set(folder: str, split: str, selection: Selection) -> Im
     tars = [storage.join(folder, split, f"{number}.tar") for number in range(int(count))]
     return ImageSource(
         f"{PurePosixPath(folder).name}/{split}",
-        tuple(TarImages(shard, selection, check) for shard in find_shards(tars)),
+        tuple(TarImages(shard, labeller, check) for shard in find_shards(tars)),
+        labeller,
         None if classes is None else tuple(classes),
         None if templates is None else tuple(_ours(line) for line in templates),
     )
@@ -193,8 +195,8 @@ def write_clip_benchmark_set(
             images += _write_tar(stream, samples)
         shards += 1
     if not images:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in left_out.items())
-        raise InputError(f"{source.name}: no picture can be written to {folder}: {reasons}")
+        said = in_words(left_out)
+        raise InputError(f"{source.name}: no picture can be written to {folder}: {said}")
     for name, lines in texts.items():
         _write_lines(storage.join(folder, name), lines)
     _write_lines(storage.join(folder, split, SHARDS), (str(shards),))

@@ -1,29 +1,29 @@
-"""Embeddings of data sets, encoded once for each model.
+"""Embeddings of data sets and of texts, encoded once for each model.
 
-    <cache>/<model>/<digest>.npy     embeddings of up to 256 pictures, or of a list of texts
-                    <digest>.json    written last: what the array is, and what could not be read
-
-Pictures go by their names and contents, so that neither a label nor the file that holds it has
-anything to do with them: labels are read anew each time. Whatever is damaged is made again.
+A picture goes by the SHA-256 of its content, so that its name, its neighbours, its labels and the
+file that holds it have nothing to do with it: all of these are read anew each time. The model gets
+batches of one size, the last filled with blank pictures: an embedding then does not depend on what
+else was encoded with it, which otherwise shows in its last bit.
 """
 
 import hashlib
-import io
 import re
-import warnings
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
-from m4.catalogue import Model
 from m4.errors import InputError, UnusableSample
 from pipelines import storage
 from pipelines.beam import Progress
-from pipelines.encoded_sets import EncodedSet, Known, check_failures, gather
+from pipelines.embedding_store import ArrayFolder, PictureStore
+from pipelines.encoded_sets import EncodedSet, Known, check_failures, gather, in_words
 from pipelines.image_sets import ImageSetSettings, open_images
 from pipelines.labelled_images import ImageSource, LabelledImage
 from pipelines.metadata_tables import Dropped
@@ -35,97 +35,31 @@ from vision.prompts import TextEncoder
 if TYPE_CHECKING:  # it imports torch
     from vision.embedder import Embedder
 
-FORMAT = "1"  # changes with what an embedding depends on beside model and picture
-PART = 256  # pictures whose embeddings are one entry
+FORMAT = "2"  # changes with what an embedding depends on beside model and picture
+PART = 256  # pictures that are encoded and kept together
 
 
-class Marker(Model):
-    """Says that an array is there: its rows, their length, and the SHA-256 of its file.
-
-    `failures` says of pictures that have no row why they could not be used.
-    """
-
-    rows: int
-    dimension: int
-    sha256: str
-    failures: dict[str, str]
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """Embeddings (n, d) float32, and by key the pictures that have none, with the reason."""
-
-    array: np.ndarray
-    failures: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class EmbeddingCache:
-    """The entries of one model in a folder, by the digest of what was encoded."""
-
-    folder: str
-
-    @classmethod
-    def of(cls, cache: str, embedder: "Embedder") -> "EmbeddingCache":
-        """The cache of a model: its weights, how it is shown pictures, and on what it runs."""
-        device = embedder.device.partition(":")[0]  # CUDA computes with fewer digits
-        key = digest_of(FORMAT, embedder.name, repr(embedder.preprocessing), device)
-        title = re.sub(r"[^\w.@-]+", "_", embedder.name)
-        return cls(storage.join(cache, f"{title}-{key[:16]}"))
-
-    def load(self, digest: str) -> Entry | None:
-        """An entry, if it is there whole; warns where it is damaged."""
-        marker = storage.join(self.folder, f"{digest}.json")
-        if not storage.exists(marker):
-            return None
-        try:
-            said = Marker.model_validate_json(storage.read_bytes(marker))
-            return Entry(self._array(digest, said), said.failures)
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            warnings.warn(f"{marker}: damaged, made again: {reason}", stacklevel=2)
-            return None
-
-    def store(self, digest: str, entry: Entry) -> None:
-        """Write an entry; of two processes that do so at once, either's is whole."""
-        stream = io.BytesIO()
-        np.save(stream, entry.array)
-        content = stream.getvalue()
-        rows, dimension = entry.array.shape
-        sha256 = hashlib.sha256(content).hexdigest()
-        marker = Marker(rows=rows, dimension=dimension, sha256=sha256, failures=entry.failures)
-        storage.write_bytes(storage.join(self.folder, f"{digest}.npy"), content)
-        said = marker.model_dump_json(indent=1) + "\n"
-        storage.write_bytes(storage.join(self.folder, f"{digest}.json"), said.encode())
-
-    def _array(self, digest: str, said: Marker) -> np.ndarray:
-        """The array that a marker is about, mapped into memory where it is a local file."""
-        path = storage.join(self.folder, f"{digest}.npy")
-        content = storage.read_bytes(path)
-        if hashlib.sha256(content).hexdigest() != said.sha256:
-            raise ValueError(f"{path} is not what its marker says")
-        if storage.is_remote(path):
-            array = np.load(io.BytesIO(content), allow_pickle=False)
-        else:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if array.shape != (said.rows, said.dimension):
-            raise ValueError(f"an array {array.shape}, not ({said.rows}, {said.dimension})")
-        return array
+def model_folder(cache: str, embedder: "Embedder") -> str:
+    """Where a cache has a model: its weights, how it is shown pictures, and on what it runs."""
+    device = embedder.device.partition(":")[0]  # CUDA computes with fewer digits
+    key = digest_of(FORMAT, embedder.name, repr(embedder.preprocessing), device)
+    title = re.sub(r"[^\w.@-]+", "_", embedder.name)
+    return storage.join(cache, f"{title}-{key[:16]}")
 
 
 def cached_texts(embedder: "Embedder", cache: str | None) -> TextEncoder:
     """The text encoder of a model, which encodes the same texts once where there is a cache."""
     if cache is None:
         return embedder.encode_texts
-    entries = EmbeddingCache.of(cache, embedder)
+    kept = ArrayFolder(storage.join(model_folder(cache, embedder), "texts"))
 
     def encode_texts(texts: Sequence[str]) -> np.ndarray:
-        digest = digest_of("texts", *texts)
-        entry = entries.load(digest)
-        if entry is None:
-            entry = Entry(embedder.encode_texts(texts))
-            entries.store(digest, entry)
-        return entry.array
+        name = digest_of(*texts)
+        array = kept.load(name)
+        if array is None:
+            array = embedder.encode_texts(texts)
+            kept.write(name, [digest_of(text) for text in texts], array, {})
+        return array
 
     return encode_texts
 
@@ -140,7 +74,8 @@ def embedded_set(
 ) -> EncodedSet:
     """Read a data set, and encode the pictures that are not in the cache.
 
-    A run that was killed and is started again encodes what is missing, and gives the same.
+    A run that was killed and is started again encodes what is missing, and gives the same. With a
+    local cache the embeddings are mapped into memory, not read.
 
     Parameters
     ----------
@@ -152,73 +87,117 @@ def embedded_set(
     aside, or nothing is left.
     """
     source = open_images(settings)
-    entries = None if cache is None else EmbeddingCache.of(cache, embedder)
-    known: list[Known] = []
-    arrays: list[np.ndarray] = []
-    failures: list[Failure] = []
-    left_out = Counter(source.left_out)
-    for part in ahead(_parts(source, entries, embedder.size)):
-        failures += part.lost
-        left_out += part.dropped
-        if part.known:
-            entry = part.entry
-            if entry is None:
-                entry = Entry(embedder.embed(part.pictures), part.undecoded)
-                if entries is not None:
-                    entries.store(part.digest, entry)
-            known += [each for each in part.known if each.key not in entry.failures]
-            arrays.append(entry.array)
-            failures += [Failure(part.shard, *each) for each in entry.failures.items()]
-        if progress is not None:
-            progress(part.shards_done, len(source.shards))
-    if progress is not None:
-        progress(len(source.shards), len(source.shards))
-    check_failures(source.name, len(known), failures, len(source.shards), max_failures)
-    if not known:
-        raise InputError(f"{source.name}: no pictures are left: {dict(left_out) or 'none there'}")
+    with _folder(cache, embedder) as folder:
+        found = _found(source, PictureStore(folder), embedder, progress)
+        _check(source, found, max_failures)
+        array = found.store.load_set(found.digests)
+        if array is None:
+            if found.store.forget_damaged(found.digests):
+                found = _found(source, PictureStore(folder), embedder, progress)
+            array = found.store.write_set(found.digests)
+        if cache is None:
+            array = np.array(array)
     return gather(
         source.name,
-        known,
-        np.concatenate(arrays),
+        found.known,
+        array,
         classes=source.classes,
         templates=source.templates,
-        failures=failures,
-        left_out=left_out,
+        failures=found.failures,
+        left_out=found.left_out,
         renamed=settings.columns,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """A stretch of a shard: its pictures, and what was found between them.
+@contextmanager
+def _folder(cache: str | None, embedder: "Embedder") -> Iterator[str]:
+    """Where embeddings are kept: in the cache, or for a while in a folder of the system's."""
+    if cache is not None:
+        yield model_folder(cache, embedder)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
 
-    `entry` is what the cache has of them. Without one, `pictures` are those to be encoded, and
-    `undecoded` says by key what is wrong with the others.
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A data set whose pictures are all in a store.
+
+    `known` are those that can be used, `failures` and `left_out` are about the others.
     """
+
+    store: PictureStore
+    known: list[Known]
+    failures: list[Failure]
+    left_out: Counter[str]
+
+    @property
+    def digests(self) -> list[str]:
+        return [each.identity for each in self.known]
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Pictures to be encoded, by their digests; by digest too, what is wrong with others."""
+
+    rows: list[str]
+    pictures: list[Image.Image]
+    failures: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class _Stretch:
+    """What lies together in a shard; and a batch, where enough pictures are waiting for one."""
 
     shard: str
     shards_done: int
     known: list[Known]
     lost: list[Failure]
     dropped: Counter[str]
-    digest: str
-    entry: Entry | None
-    pictures: list[Any]
-    undecoded: dict[str, str]
+    batch: _Batch | None
 
 
-def _parts(source: ImageSource, entries: EmbeddingCache | None, size: int) -> Iterator[_Part]:
+def _found(
+    source: ImageSource, store: PictureStore, embedder: "Embedder", progress: Progress | None
+) -> _Found:
+    """Read all pictures, and encode those that the store lacks."""
+    read: list[tuple[str, Known]] = []
+    failures: list[Failure] = []
+    left_out = Counter(source.left_out)
+    for stretch in ahead(_stretches(source, store, embedder.size)):
+        if stretch.batch is not None:
+            batch = stretch.batch
+            store.add(batch.rows, _embeddings(embedder, batch.pictures), batch.failures)
+        read += [(stretch.shard, each) for each in stretch.known]
+        failures += stretch.lost
+        left_out += stretch.dropped
+        if progress is not None:
+            progress(stretch.shards_done, len(source.shards))
+    known = [each for _, each in read if store.failure(each.identity) is None]
+    for shard, each in read:
+        if (reason := store.failure(each.identity)) is not None:
+            failures.append(Failure(shard, each.key, reason))
+    return _Found(store, known, failures, left_out)
+
+
+def _stretches(source: ImageSource, store: PictureStore, size: int) -> Iterator[_Stretch]:
+    waiting: dict[str, bytes] = {}
+    asked: set[str] = set()  # whatever was waiting once, in the store by now or not
     for done, shard in enumerate(source.shards):
-        found = iter(shard)
-        while items := list(islice(found, PART)):
-            images = [each for each in items if isinstance(each, LabelledImage)]
+        items = iter(shard)
+        while stretch := list(islice(items, PART)):
+            images = [each for each in stretch if isinstance(each, LabelledImage)]
             known = [_known(image) for image in images]
-            digest = digest_of("pictures", *(part for each in known for part in each[:2]))
-            entry = None if entries is None or not known else entries.load(digest)
-            pictures, undecoded = ([], {}) if entry is not None else _decoded(images, size)
-            lost = [each for each in items if isinstance(each, Failure)]
-            dropped = Counter(each.reason for each in items if isinstance(each, Dropped))
-            yield _Part(shard.name, done, known, lost, dropped, digest, entry, pictures, undecoded)
+            for image, each in zip(images, known, strict=True):
+                if each.identity not in asked and each.identity not in store:
+                    asked.add(each.identity)
+                    waiting[each.identity] = image.image
+            lost = [each for each in stretch if isinstance(each, Failure)]
+            dropped = Counter(each.reason for each in stretch if isinstance(each, Dropped))
+            batch = _batch(waiting, size) if len(waiting) >= PART else None
+            yield _Stretch(shard.name, done, known, lost, dropped, batch)
+    last = _batch(waiting, size) if waiting else None
+    yield _Stretch("", len(source.shards), [], [], Counter(), last)
 
 
 def _known(image: LabelledImage) -> Known:
@@ -226,10 +205,33 @@ def _known(image: LabelledImage) -> Known:
     return Known(image.key, content, image.labels, image.captions)
 
 
-def _decoded(images: Sequence[LabelledImage], size: int) -> tuple[list[Any], dict[str, str]]:
-    """The pictures that can be decoded, and by key what is wrong with the others."""
+def _batch(waiting: dict[str, bytes], size: int) -> _Batch:
+    """Take the first of the pictures that wait, and decode them."""
     from vision.images import decode_all  # imports torch
 
-    pairs = list(zip(images, decode_all([each.image for each in images], size), strict=True))
-    wrong = {image.key: str(got) for image, got in pairs if isinstance(got, UnusableSample)}
-    return [got for _, got in pairs if not isinstance(got, UnusableSample)], wrong
+    digests = list(islice(waiting, PART))
+    decoded = decode_all([waiting.pop(digest) for digest in digests], size)
+    batch = _Batch([], [], {})
+    for digest, got in zip(digests, decoded, strict=True):
+        if isinstance(got, UnusableSample):
+            batch.failures[digest] = str(got)
+        else:
+            batch.rows.append(digest)
+            batch.pictures.append(got)
+    return batch
+
+
+def _embeddings(embedder: "Embedder", pictures: list[Image.Image]) -> np.ndarray:
+    """Embeddings (n, d), from batches that are all of the model's size."""
+    blank = Image.new("RGB", (embedder.size, embedder.size))
+    filling = [blank] * (-len(pictures) % embedder.batch_size)
+    return embedder.embed([*pictures, *filling])[: len(pictures)]
+
+
+def _check(source: ImageSource, found: _Found, max_failures: float) -> None:
+    """Raise `InputError` where the pictures that were found are not those that were asked for."""
+    source.labeller.check_met(source.name)
+    check_failures(source.name, len(found.known), found.failures, len(source.shards), max_failures)
+    if not found.known:
+        said = in_words(found.left_out) or "there are none"
+        raise InputError(f"{source.name}: no pictures are left: {said}")

@@ -111,14 +111,24 @@ def check_failures(
     used : images that could be read
     limit : largest share that may be set aside
     """
-    damaged = len({each.shard for each in failures if each.rest})
-    if len(failures) <= limit * (used + len(failures)) and damaged <= limit * shards:
+    damaged = [each for each in failures if each.rest]
+    hit = len({each.shard for each in damaged})
+    if len(failures) > limit * (used + len(failures)):
+        named = failures
+        what = f"{len(failures)} of {used + len(failures)} images cannot be used"
+    elif hit > limit * shards:
+        named = damaged
+        what = f"{hit} of {shards} shards cannot be read to their end"
+    else:
         return
-    reasons = Counter(each.reason for each in failures)
-    said = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
-    first = failures[0]
+    said = in_words(Counter(each.reason for each in named))
     raise InputError(
-        f"{name}: {len(failures)} of {used + len(failures)} images cannot be used ({said}; the "
-        f"first: {first.shard}: {first.key or 'all of it'}), more than max_failures {limit:g} "
-        "allows; repair them, or raise it"
+        f"{name}: {what} ({said}; the first: {named[0].shard}: {named[0].key or 'all of it'}), "
+        f"more than max_failures {limit:g} allows; repair them, or raise it"
     )
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """How many there are of each reason, the most frequent first."""
+    counted = Counter(counts).most_common()
+    return "; ".join(f"{count} x {reason}" for reason, count in counted if count)

@@ -1,7 +1,8 @@
 """Pictures with what is known of each: what a protocol of evaluation is run on, and tars of them.
 
-A label is a string, as it was written; a caption is no label. Labels may be renamed to the names
-that a protocol uses, and say which pictures are left out.
+A label is a string, as it was written but for space around it; where that leaves nothing, it is
+not known. A caption is no label. Labels and their values may be renamed to what a protocol calls
+them, and say which pictures are left out.
 """
 
 import json
@@ -58,55 +59,38 @@ class ImageShard(Protocol):
     def __iter__(self) -> Iterator[LabelledImage | Dropped | Failure]: ...
 
 
-@dataclass(frozen=True, eq=False)
-class ImageSource:
-    """A data set of pictures.
-
-    Attributes
-    ----------
-    name : of the data set
-    shards : its pictures
-    classes, templates : names of classes and prompts that it brings along; the label "cls" of a
-        picture is then the number of its class
-    left_out : by reason, what it holds beside its pictures
-    """
-
-    name: str
-    shards: tuple[ImageShard, ...]
-    classes: tuple[str, ...] | None = None
-    templates: tuple[str, ...] | None = None
-    left_out: Mapping[str, int] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Selection:
-    """Which labels are taken, under which names, and which pictures.
+    """Which labels are taken, under which names, with which values, and which pictures.
 
     Attributes
     ----------
     columns : the name in a data set, by the name that it is to have
-    where : the value that a label must have, by its new name, for a picture to be used
+    values : the value that a label is to have, by "label.value": its new name, and its value in
+        the data set; empty: it is not known
+    where : the value that a label must have for a picture to be used: by its new name, and its new
+        value
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
     where: Mapping[str, str] = field(default_factory=dict)
 
     def names(self, given: Mapping[str, str], what: str) -> dict[str, str]:
-        """Labels under their new names. Raises `InputError` where two get the same name."""
-        taken = set(self.columns.values())
-        kept = {name: value for name, value in given.items() if name not in taken}
-        renamed = {new: given[old] for new, old in self.columns.items() if old in given}
-        for name in renamed:
-            if name in kept:
-                raise InputError(
-                    f"{what}: columns names {self.columns[name]!r} {name!r}, but there is a label "
-                    f"of that name; rename that one too, as in --columns other {name}"
-                )
-        return {**kept, **renamed}
+        """Labels under their new names; none keeps a name that another is to have.
 
-    def keeps(self, labels: Mapping[str, str]) -> bool:
-        """Whether a picture of these labels, under their new names, is used."""
-        return all(labels.get(name) == value for name, value in self.where.items())
+        Raises `InputError` where both are there.
+        """
+        taken = set(self.columns.values())
+        for new, old in self.columns.items():
+            if new in given and old in given and new not in taken:
+                raise InputError(
+                    f"{what}: columns names {old!r} {new!r}, but there is a label of that name; "
+                    f"rename that one too, as in --columns other {new}"
+                )
+        gone = taken | self.columns.keys()
+        kept = {name: value for name, value in given.items() if name not in gone}
+        return kept | {new: given[old] for new, old in self.columns.items() if old in given}
 
     def check(self, there: list[str], what: str) -> None:
         """Raise `InputError` unless labels of the names `there` can be selected from."""
@@ -118,6 +102,84 @@ class Selection:
                 f"{what}: no column {lacking[0]!r}, which columns or where name; it has "
                 f"{', '.join(labels) or 'none'}"
             )
+
+
+class Labeller:
+    """Applies a selection to pictures, and remembers which labels and values it met."""
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        self._met = False
+        self._names: set[str] = set()
+        self._replaced: set[str] = set()
+
+    def labels(self, given: Mapping[str, str], what: str) -> dict[str, str]:
+        """What is known of a picture, as the selection has it.
+
+        Raises `InputError` where two labels get the same name.
+        """
+        self._met = True
+        known = {name: value.strip() for name, value in given.items() if value.strip()}
+        named = self.selection.names(known, what)
+        self._names |= named.keys()
+        labels = {name: self._replacement(name, value) for name, value in named.items()}
+        return {name: value for name, value in labels.items() if value}
+
+    def keeps(self, labels: Mapping[str, str]) -> bool:
+        """Whether a picture of these labels is used."""
+        return all(labels.get(name) == value for name, value in self.selection.where.items())
+
+    def check_met(self, what: str) -> None:
+        """Raise `InputError` where a part of the selection is about nothing that was met.
+
+        Where no picture was met at all, there is nothing to say.
+        """
+        if not self._met:
+            return
+        there = f"it has {', '.join(sorted(self._names)) or 'no labels'}"
+        for new, old in self.selection.columns.items():
+            if new not in self._names:
+                raise InputError(
+                    f"{what}: columns: no image has a label {old!r} to be {new!r}; {there}"
+                )
+        for name in self.selection.where:
+            if name not in self._names:
+                raise InputError(f"{what}: where: no image has a label {name!r}; {there}")
+        for entry in self.selection.values:
+            if entry not in self._replaced:
+                raise InputError(
+                    f"{what}: values: no image has {entry!r}; write label.value, the label by its "
+                    f"new name and the value as it is in the data set; {there}"
+                )
+
+    def _replacement(self, name: str, value: str) -> str:
+        entry = f"{name}.{value}"
+        if entry not in self.selection.values:
+            return value
+        self._replaced.add(entry)
+        return self.selection.values[entry]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """A data set of pictures.
+
+    Attributes
+    ----------
+    name : of the data set
+    shards : its pictures
+    labeller : that gives them their labels as they are read
+    classes, templates : names of classes and prompts that it brings along; the label "cls" of a
+        picture is then the number of its class
+    left_out : by reason, what it holds beside its pictures
+    """
+
+    name: str
+    shards: tuple[ImageShard, ...]
+    labeller: Labeller
+    classes: tuple[str, ...] | None = None
+    templates: tuple[str, ...] | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 Check = Callable[[Mapping[str, str], tuple[str, ...]], tuple[str, ...]]
@@ -137,7 +199,7 @@ class TarImages:
     """
 
     ref: ShardRef
-    selection: Selection
+    labeller: Labeller
     check: Check = as_given
 
     @property
@@ -158,8 +220,8 @@ class TarImages:
         if CLASS in group.members:
             labels[CLASS] = _class(tar, group)
         captions = self.check(labels, captions)
-        labels = self.selection.names(labels, shard.name)
-        if not self.selection.keeps(labels):
+        labels = self.labeller.labels(labels, shard.name)
+        if not self.labeller.keeps(labels):
             return Dropped(OTHER_LABELS)
         return LabelledImage(f"{shard.stem}/{group.key}", tar.read(image), labels, captions)
 
@@ -167,7 +229,7 @@ class TarImages:
 def _labels(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What is known by each field that can be a label."""
     for name, value in fields.items():
-        if isinstance(value, str) and value:
+        if isinstance(value, str):
             yield name, printable(value)
         elif isinstance(value, int | float):
             yield name, json.dumps(value)

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
-import polars as pl
 from pydantic import Field
 
 from m4.catalogue import Model
 from m4.errors import InputError
 from pipelines import storage
 from pipelines.annotators.embedding_tables import FLOATS, IDENTITIES, read_array
-from pipelines.encoded_sets import EncodedSet, Known, gather
-from pipelines.image_sets import check_names, known, read_strings
+from pipelines.encoded_sets import EncodedSet, Known, gather, in_words
+from pipelines.image_sets import check_names, read_rows, read_strings
 from pipelines.labelled import NO_DIRECTION, Labels, labelled
-from pipelines.labelled_images import OTHER_LABELS, Selection
+from pipelines.labelled_images import OTHER_LABELS, Labeller, Selection
 from vision.directions import without_direction
 
 SHOWN = 3  # texts that an error names
@@ -39,9 +38,14 @@ class PlainSettings(Model):
     columns: dict[str, str] = Field(
         default_factory=dict, description="names that a protocol wants, and yours: gender Male"
     )
+    values: dict[str, str] = Field(
+        default_factory=dict,
+        description="values that a protocol wants, by label (its new name) and your value: "
+        'gender.1 Male; "" for one that is not to be known',
+    )
     where: dict[str, str] = Field(
         default_factory=dict,
-        description="rows to use: labels by their new names, and the values they must have",
+        description="rows to use: labels by their new names, and the new values they must have",
     )
 
 
@@ -57,13 +61,12 @@ def read_plain(settings: PlainSettings) -> EncodedSet:
     for name in list(names)[:1]:  # keys of different shards may be the same
         check_names(path, frame, name)
     keys = next(iter(names.values()), [str(row) for row in range(len(frame))])
-    selection = Selection(settings.columns, settings.where)
-    label_frame = frame.drop(list(names))
-    selection.check(label_frame.columns, path)
-    rows = _known(label_frame, keys, selection, path)
-    wanted = [row for row, each in enumerate(rows) if selection.keeps(each.labels)]
+    selection = Selection(settings.columns, settings.values, settings.where)
+    rows = read_rows(path, frame.drop(list(names)), keys, Labeller(selection))
+    wanted = [number for number, row in enumerate(rows) if row.used]
     if not wanted:
-        raise InputError(f"{path}: where {settings.where} holds in none of {len(rows)} rows")
+        asked = ", ".join(f"{name} {value}" for name, value in settings.where.items())
+        raise InputError(f"{path}: where {asked} holds in none of {len(rows)} rows")
     left_out = {OTHER_LABELS: len(rows) - len(wanted)}
     if _goes_by_order(settings.embeddings):
         if settings.embedding_key is not None:
@@ -82,21 +85,15 @@ def read_plain(settings: PlainSettings) -> EncodedSet:
         array, numbers = found.embeddings[order], found.labels[order, 0].astype(np.int64)
         left_out.update(found.left_out)
     if not len(array):
-        raise InputError(f"{settings.embeddings}: no embedding can be used: {left_out}")
+        raise InputError(f"{settings.embeddings}: no embedding can be used: {in_words(left_out)}")
+    used = [rows[number] for number in numbers]
     return gather(
         PurePosixPath(path).stem,
-        [rows[number] for number in numbers],
+        [Known(row.name, "", row.labels, row.captions) for row in used],
         array.astype(np.float32),
         left_out=left_out,
         renamed=settings.columns,
     )
-
-
-def _known(
-    frame: pl.DataFrame, keys: Sequence[str], selection: Selection, path: str
-) -> list[Known]:
-    rows = (known(row, selection, path) for row in frame.iter_rows(named=True))
-    return [Known(key, "", *each) for key, each in zip(keys, rows, strict=True)]
 
 
 def _goes_by_order(path: str) -> bool:

@@ -8,7 +8,8 @@ from zlib import crc32
 
 import polars as pl
 
-from evaluation.results import ProtocolResult
+from evaluation.draws import Measurement
+from evaluation.results import ProtocolResult, check_alike
 from m4.errors import InputError
 from reporting.charts import ARMS, FEWEST, MOST_LABELS, OTHER_ARMS, to_svg
 
@@ -17,7 +18,8 @@ COLOURS = (*ARMS.values(), *OTHER_ARMS)  # of models, in their order
 SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "triangle-down")
 LONGEST_LABEL = 260  # pixels
 COLOUR_BAR = re.compile(r"(?<=[#\"])gradient_\d+(?=[)\"])")
-ALIKE = ("protocol", "digest", "sets", "resampling", "compat")
+SHORT = {"able": "ABLE", "c_asc": "C-ASC", "ndkl": "NDKL"}
+ABBREVIATED = re.compile(rf"^({'|'.join(SHORT)})(?![a-z_])")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Drawing:
     Attributes
     ----------
     chart : None where nothing is left to show
-    hidden : figures of fewer than `FEWEST` images
+    hidden : figures that tell of fewer than `FEWEST` images
     beyond : rows after the first `MOST_LABELS`
     """
 
@@ -63,37 +65,47 @@ class Drawing:
         if self.beyond:
             notes.append(f"Shown are the first {MOST_LABELS} of {self.beyond + MOST_LABELS:,}.")
         if self.hidden:
-            notes.append(f"Left out for resting on fewer than {FEWEST} images: {self.hidden:,}.")
+            notes.append(left_out(self.hidden))
         return " ".join(notes)
 
 
 def readable(measure: str) -> str:
     """A measure's name in words: "max skew@1000"."""
-    return measure.replace("_", " ")
+    return ABBREVIATED.sub(lambda found: SHORT[found[0]], measure).replace("_", " ")
 
 
-def check_alike(results: Sequence[ProtocolResult]) -> None:
+def check_models(results: Sequence[ProtocolResult]) -> None:
     """Raise `InputError` where results are not of different models, measured alike."""
-    first, names = results[0], [result.model for result in results]
+    names = [result.model for result in results]
     for other in results[1:]:
-        for what in ALIKE:
-            one, another = getattr(first, what), getattr(other, what)
-            if one != another:
-                raise InputError(
-                    f"{first.model} and {other.model} were measured with different {what}: "
-                    f"{one} and {another}; measure both alike"
-                )
+        check_alike(results[0], other)
     if len(set(names)) < len(names) or len(names) > len(COLOURS):
         raise InputError(
             f"models {', '.join(names)}: give each once, and at most {len(COLOURS)} of them"
         )
 
 
-def visible(figures: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Figures that rest on enough images, and how many subjects of a measure do not."""
-    few = pl.col("images").min().over("measure", "subject") < FEWEST
+def few_images(found: Measurement) -> bool:
+    """Whether a figure tells of fewer than `FEWEST` images, by itself or as it compares a group."""
+    group = found.images if found.smallest_group is None else found.smallest_group
+    return min(found.images, group) < FEWEST
+
+
+def visible(figures: pl.DataFrame, *together: str) -> tuple[pl.DataFrame, int]:
+    """Figures that do not tell of few images, as `few_images`, and how many subjects do.
+
+    Figures with equal values in the columns `together` are complements, from which one that is
+    hidden alone would follow: all are hidden where one is.
+    """
+    fewest = pl.min_horizontal("images", "smallest_group").min()
+    few = fewest.over("measure", *(together or ("subject",))) < FEWEST
     hidden = figures.filter(few).select("measure", "subject").unique()
     return figures.filter(~few), len(hidden)
+
+
+def left_out(figures: int) -> str:
+    """How many figures are not shown, in words."""
+    return f"Left out, as they tell of fewer than {FEWEST} images: {figures:,}."
 
 
 def tables(result: ProtocolResult) -> tuple[Table, ...]:

@@ -1,7 +1,7 @@
 """Charts of what protocols found: each figure beside what it would be without bias.
 
 Models are told apart by colour and by shape, in the order in which they are given. Grey bands hold
-what a measure shows where there is nothing to find; a dark tick is its mean.
+what a measure shows where there is nothing to find; a tick is its mean.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from reporting.drawings import (
     SHAPES,
     Drawing,
     Table,
-    check_alike,
+    check_models,
     figures_in,
     figures_of,
     lower_is_better,
@@ -43,7 +43,7 @@ ROW = 18
 
 def headline_dots(results: Sequence[ProtocolResult]) -> Drawing:
     """Every headline with its interval and null band: a small chart for each measure."""
-    check_alike(results)
+    check_models(results)
     figures, hidden = visible(figures_of(results, headlines=True))
     layers = _Layers.of(results)
     return Drawing(_panels(figures, layers.in_lanes, title=""), hidden)
@@ -57,8 +57,8 @@ def skew_dumbbells(results: Sequence[ProtocolResult], table: Table) -> Drawing:
 
     Raises `InputError` where there is no such table, or models were not measured alike.
     """
-    check_alike(results)
-    figures, hidden = visible(figures_in(results, table))
+    check_models(results)
+    figures, hidden = _visible_of(figures_in(results, table))
     lower = lower_is_better(figures)
     first = figures.filter(pl.col("model") == results[0].model)
     by = pl.col("value").abs() if lower else pl.col("value")
@@ -68,8 +68,14 @@ def skew_dumbbells(results: Sequence[ProtocolResult], table: Table) -> Drawing:
     order = worst.sort("value", descending=lower, maintain_order=True)["name"]
     rows = figures.filter(pl.col("name").is_in(order.implode()))
     chart = _Layers.of(results).in_line(rows, order.to_list(), table.title)
-    sized = chart.properties(width=WIDTH, height=alt.Step(ROW))
+    step = ROW if len(results) == 1 else 1.5 * ROW  # for a lane of each model
+    sized = chart.properties(width=WIDTH, height=alt.Step(step, **{"for": "position"}))
     return Drawing(sized, hidden, len(first) - len(worst))
+
+
+def _visible_of(figures: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Of a table; where it has two subjects they are complements, as two groups are."""
+    return visible(figures, *(("task",) if figures["subject"].n_unique() == 2 else ()))
 
 
 def cells(results: Sequence[ProtocolResult], table: Table) -> pl.DataFrame | None:
@@ -93,14 +99,14 @@ def association_heat_map(results: Sequence[ProtocolResult], table: Table) -> Dra
     Raises `InputError` where the table's names are not "word, group", or models were not measured
     alike.
     """
-    check_alike(results)
+    check_models(results)
     figures = cells(results, table)
     if figures is None:
         raise InputError(
             f"{results[0].protocol}: {table.title} is no table of words by groups; chart it by "
             "subject"
         )
-    shown, hidden = visible(figures)
+    shown, hidden = visible(figures, "word")
     words = (
         shown.group_by("word", maintain_order=True)
         .agg(furthest=pl.col("value").abs().max())
@@ -133,16 +139,18 @@ def _heat_map(rows: pl.DataFrame, words: list[str], colour: alt.Color) -> Any:
     beside = alt.Axis(labelLimit=LONGEST_LABEL, ticks=False)
     x = alt.X("group:N", title=None, sort=groups, axis=above)
     y = alt.Y("word:N", title=None, sort=words, axis=beside)
+    squares = alt.Chart(rows).mark_rect(stroke="white").encode(x=x, y=y, color=colour)
+    size = {"width": CELL * len(groups), "height": alt.Step(ROW)}
     says = f"at most {percent(FALSE_DISCOVERIES)} false discoveries"
     found = rows.filter(pl.col("p_fdr") <= FALSE_DISCOVERIES).with_columns(mark=pl.lit(says))
+    if len(found) == 0:
+        return squares.properties(**size)
     legend = alt.Legend(symbolFillColor=INK, symbolStrokeColor=INK)
     dot = alt.Shape("mark:N", scale=alt.Scale(domain=[says], range=["circle"]), legend=legend)
     dots = alt.Chart(found).mark_point(
         filled=True, size=34, color=INK, opacity=1, stroke="white", strokeWidth=1
     )
-    squares = alt.Chart(rows).mark_rect(stroke="white").encode(x=x, y=y, color=colour)
-    layered = squares + dots.encode(x=x, y=y, shape=dot)
-    return layered.properties(width=CELL * len(groups), height=alt.Step(ROW))
+    return (squares + dots.encode(x=x, y=y, shape=dot)).properties(**size)
 
 
 def verdict(difference: Difference) -> str:
@@ -166,13 +174,14 @@ def before_after(
     Differences of other figures are passed over. Raises `InputError` where the models were not
     measured alike.
     """
-    check_alike([first, second])
+    check_models([first, second])
     found = {(each.measure, each.subject): each for each in differences}
     rows = [
         {
             "measure": headline.measure,
             "subject": headline.subject,
             "images": headline.images,
+            "smallest_group": headline.smallest_group,
             "value": each.value,
             "low": None if each.interval is None else each.interval.low,
             "high": None if each.interval is None else each.interval.high,
@@ -236,7 +245,12 @@ class _Layers:
         y = alt.Y("name:N", title=None, sort=order, axis=axis)
         x = _x(rows, title)
         span = self._intervals(rows, x) if len(self.models) == 1 else _between(rows, x)
-        layers = [*self._null(rows, x), span, self._points(rows, x)]
+        null = self._null(rows, x)
+        if len(self.models) > 1:  # whose band and tick they are, place and colour tell
+            own = alt.YOffset("model:N", sort=list(self.models))
+            null = [layer.encode(yOffset=own) for layer in null]
+            null[1] = null[1].encode(color=self._told_apart(alt.Color, COLOURS))
+        layers = [*null, span, self._points(rows, x)]
         return alt.layer(*(layer.encode(y=y) for layer in layers))
 
     def _null(self, rows: pl.DataFrame, x: "_Along") -> list[Any]:

@@ -13,7 +13,15 @@ from evaluation.results import ProtocolResult, ProtocolRun, RunDifferences, comp
 from m4.errors import InputError
 from pipelines import storage
 from reporting.charts import FEWEST
-from reporting.drawings import Drawing, check_alike, percent, readable, tables
+from reporting.drawings import (
+    Drawing,
+    check_models,
+    few_images,
+    left_out,
+    percent,
+    readable,
+    tables,
+)
 from reporting.evaluation_charts import (
     association_heat_map,
     before_after,
@@ -90,7 +98,7 @@ def evaluation_page(
     above `reporting.page.LARGEST` bytes.
     """
     for section in sections:
-        check_alike(section.results)
+        check_models(section.results)
     environment = Environment(
         loader=PackageLoader("reporting", "."), autoescape=True, undefined=StrictUndefined
     )
@@ -124,23 +132,27 @@ def _chance(p_value: float | None) -> str:
 def _shown(section: ProtocolSection) -> dict[str, object]:
     """What the template says of a section."""
     first = section.results[0]
+    headlines = _headlines(section.results)
+    shown = sum(len(rows) for rows in headlines.values()) // len(section.results)
+    hidden = len(first.headlines) - shown
     kinds = dict.fromkeys(
         found.null.kind for found in (*first.headlines, *first.details) if found.null is not None
     )
     return {
         "first": first,
         "models": [result.model for result in section.results],
-        "headlines": _headlines(section.results),
+        "headlines": headlines,
+        "hidden": left_out(hidden) if hidden else "",
         "nulls": [NULLS[kind] for kind in kinds],
         "figures": _figures(section),
     }
 
 
 def _headlines(results: Sequence[ProtocolResult]) -> dict[str, list[Row]]:
-    """Rows by measure: headlines that rest on enough images, the models of each in a row."""
+    """Rows by measure: headlines that say nothing of few images, the models of each in a row."""
     found: dict[str, list[Row]] = {}
     for row in zip(*(result.headlines for result in results), strict=True):
-        if min(each.images for each in row) >= FEWEST:
+        if not any(few_images(each) for each in row):
             rows = [Row(result.model, each) for result, each in zip(results, row, strict=True)]
             found.setdefault(row[0].measure, []).extend(rows)
     return found

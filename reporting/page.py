@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import Field
 
+from evaluation.draws import Measurement
 from m4.catalogue import Model
 from m4.errors import InputError
 from reporting import charts
@@ -15,7 +16,7 @@ from reporting.contents import Contents, read_contents
 from reporting.drawings import Drawing
 from reporting.pictures import Picture, sample_pictures
 from reporting.transfer_chart import transfer_scatter
-from reporting.transfer_points import transfer_points
+from reporting.transfer_points import transfer_measurements, transfer_points
 
 EMPTY = "\N{EN DASH}"  # a mean over nothing
 LARGEST = 2_000_000  # bytes; a report is mailed around
@@ -139,11 +140,23 @@ def _charts(contents: Contents) -> dict[str, Markup]:
     return {name: Markup(draw()) for name, draw in wanted.items()}
 
 
-def _transfers(contents: Contents) -> dict[str, Drawing]:
-    """Data against models, for each value worth a chart."""
+@dataclass(frozen=True)
+class Transfer:
+    """Data against models, of one value: the chart, and each arm's figures."""
+
+    drawing: Drawing
+    figures: dict[str, tuple[Measurement, ...]]
+
+
+def _transfers(contents: Contents) -> dict[str, Transfer]:
+    """Bias transfer of each value worth a chart."""
     shown = charts.informative_values(contents.catalogue)
     found = transfer_points(contents.trials, contents.data)
-    return {value: transfer_scatter(found[value]) for value in shown if value in found}
+    return {
+        value: Transfer(transfer_scatter(found[value]), transfer_measurements(found[value]))
+        for value in shown
+        if value in found
+    }
 
 
 def _cells(contents: Contents) -> list[dict[str, object]]:

@@ -6,8 +6,10 @@ from statistics import fmean
 import polars as pl
 
 from evaluation.compare import Trial
+from evaluation.draws import Measurement
+from evaluation.resampling import Resampling
 from evaluation.transfer import FEWEST as FEWEST_CONCEPTS
-from evaluation.transfer import data_associations
+from evaluation.transfer import bias_transfer_draws, data_associations
 from reporting.charts import FEWEST
 from reporting.contents import DataBias
 
@@ -44,6 +46,21 @@ def transfer_points(trials: Sequence[Trial], data: DataBias) -> dict[str, pl.Dat
             if len(rows) >= FEWEST_CONCEPTS and _differ(rows, "data") and _differ(rows, "model"):
                 points.setdefault(value, []).extend(rows)
     return {value: pl.DataFrame(rows) for value, rows in points.items()}
+
+
+def transfer_measurements(points: pl.DataFrame) -> dict[str, tuple[Measurement, ...]]:
+    """r, R squared, slope and agreement of sign of each arm, with intervals and nulls over labels.
+
+    Parameters
+    ----------
+    points : of one value, as `transfer_points` gives them
+    """
+    resampling = Resampling()
+    found = {}
+    for (arm,), rows in points.group_by("arm", maintain_order=True):
+        draws = bias_transfer_draws(rows["data"].to_numpy(), rows["model"].to_numpy(), resampling)
+        found[str(arm)] = tuple(each.measurements(resampling.level)[0] for each in draws)
+    return found
 
 
 def _differ(rows: Sequence[Mapping[str, object]], what: str) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 
 from evaluation.draws import Draws
 from evaluation.resampling import Resampling
-from evaluation.results import ProtocolRun, SetUsed
+from evaluation.results import Conditions, ProtocolRun, SetUsed
 from reporting.drawings import Drawing
 
 RESAMPLING = Resampling(resamples=100, permutations=100)
@@ -24,23 +24,30 @@ def draws_of(measure: str, figures: dict[str, float], **changes: Any) -> Draws:
         "bootstrap": observed + spread[:, None],
         "null": np.repeat(null[:, None], len(figures), axis=1),
         "images": 500,
+        "better": "lower",
     }
     return Draws(**{**given, **changes})
 
 
-def run_of(model: str, draws: Sequence[Draws], **changes: Any) -> ProtocolRun:
+def conditions_of(model: str, **changes: Any) -> Conditions:
     given = {
-        "draws": draws,
-        "resampling": RESAMPLING,
         "protocol": "retrieval-test",
         "title": "Who is found first",
         "source": "Someone (2021)",
         "digest": "d",
         "model": model,
         "sets": {"images": SetUsed(name="faces", digest="1", images=12345)},
+        "resampling": RESAMPLING,
         "compat": None,
     }
-    return ProtocolRun.of(**{**given, **changes})
+    return Conditions(**{**given, **changes})
+
+
+def run_of(model: str, draws: Sequence[Draws], **changes: Any) -> ProtocolRun:
+    """A run whose headlines are the draws of one figure, and whose tables are the others."""
+    headlines = [each for each in draws if len(each.names) == 1]
+    tables = [each for each in draws if len(each.names) > 1]
+    return ProtocolRun.of(conditions_of(model, **changes), headlines, tables)
 
 
 def marked(drawing: Drawing, kind: str) -> list[dict[str, Any]]:

@@ -81,8 +81,8 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         raise InputError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch.load raises whatever the damaged part of the file leads to
         raise InputError(
-            f"{path}: not a checkpoint of m4-balance ({type(error).__name__}); delete it to go on "
-            "from the one before"
+            f"{path}: not a checkpoint of m4-balance, or damaged ({type(error).__name__}); give "
+            "another, or move it away to go on training from the one before"
         ) from None
 
 

@@ -21,6 +21,7 @@ Loss = Literal["clip", "siglip"]
 
 SIGLIP_LOGIT_SCALE = math.log(10)  # Zhai et al. 2023, arXiv 2303.15343
 SIGLIP_LOGIT_BIAS = -10.0
+LONGEST_REASON = 300  # characters; torch lists each weight that is missing
 SIZES = (
     "embed_dim",
     "image_size",
@@ -137,7 +138,11 @@ def _named_model(name: str, pretrained: str | None, start: dict[str, float]) -> 
         return open_clip.create_model(name, pretrained, pretrained_text=False, **start)
     except (RuntimeError, OSError) as error:
         what = f"{name} with {pretrained}" if pretrained else name
-        raise InputError(f"{what} cannot be built: {' '.join(str(error).split())}") from None
+        shown = " ".join(str(error).split())[:LONGEST_REASON]
+        raise InputError(f"{what} cannot be built: {shown}") from None
+    except Exception as error:  # torch.load raises whatever a file leads to that has no weights
+        kind = type(error).__name__
+        raise InputError(f"{pretrained or name}: not a checkpoint of {name} ({kind})") from None
 
 
 def tokenizer(settings: ModelSettings) -> "Callable[[list[str]], torch.Tensor]":

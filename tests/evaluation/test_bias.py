@@ -278,17 +278,51 @@ def test_a_draw_of_the_null_is_the_measure_where_groups_were_traded() -> None:
         assert details.null[draw] == pytest.approx([pair.difference for pair in found.pairs])
 
 
-def test_images_in_no_group_are_neither_drawn_nor_traded() -> None:
+def test_images_in_no_group_do_not_count_whatever_they_show() -> None:
     images, prompts, groups = random_case(5)
-    more = np.concatenate([images, -images])
     longer = {name: np.append(mask, np.zeros(30, dtype=bool)) for name, mask in groups.items()}
-    for one, other in zip(
-        association_bias_draws(images, prompts, "xyz", PAIRS, groups, RESAMPLING),
-        association_bias_draws(more, prompts, "xyz", PAIRS, longer, RESAMPLING),
-        strict=True,
-    ):
-        assert only(one.maximum("all")) == only(other.maximum("all"))
-        assert one.images == 30
+    found = [
+        association_bias_draws(
+            np.concatenate([images, others]), prompts, "xyz", PAIRS, longer, RESAMPLING
+        )[0]
+        for others in (-images, images[::-1])
+    ]
+    alone = association_bias_draws(images, prompts, "xyz", PAIRS, groups, RESAMPLING)[0]
+    np.testing.assert_array_equal(found[0].observed, alone.observed)
+    for part in ("observed", "bootstrap", "null"):
+        np.testing.assert_array_equal(getattr(found[0], part), getattr(found[1], part))
+    assert found[0].images == 30
+    assert found[0].null is not None and alone.null is not None
+    assert found[0].null.mean() == pytest.approx(alone.null.mean(), rel=0.1)
+
+
+def test_attributes_known_of_nearly_the_same_images_are_resampled_and_traded_together() -> None:
+    """The mean over two attributes of the same groups varies as much as one of them."""
+    generator = np.random.default_rng(6)
+    images, prompts = generator.normal(size=(400, 4)), generator.normal(size=(3, 4))
+    woman = np.arange(400) < 200
+    known = np.arange(400) != 399  # one image is not known of the second attribute
+
+    def of(mask: np.ndarray) -> Draws:
+        groups = {"woman": woman & mask, "man": ~woman & mask}
+        return association_bias_draws(images, prompts, "xyz", PAIRS, groups, RESAMPLING)[0]
+
+    one, other = of(np.ones(400, dtype=bool)), of(known)
+    for part in ("bootstrap", "null"):
+        pair = [getattr(each, part)[:, 0] for each in (one, other)]
+        assert np.corrcoef(pair)[0, 1] > 0.98
+
+
+def test_attributes_with_equal_targets_have_nulls_of_their_own() -> None:
+    images = np.random.default_rng(7).normal(size=(200, 4))
+    nulls = [
+        representation_bias_draws(
+            images, np.eye(4)[:2], {f"{name}.a": 0.5, f"{name}.b": 0.5}, RESAMPLING
+        )[1].null
+        for name in ("gender", "age")
+    ]
+    assert nulls[0] is not None and nulls[1] is not None
+    assert abs(np.corrcoef(nulls[0][:, 0], nulls[1][:, 0])[0, 1]) < 0.3
 
 
 def test_a_group_that_a_resample_misses_leaves_it_undefined() -> None:

@@ -15,7 +15,6 @@ from evaluation.compare import (
     MeasureComparison,
     Spread,
     Trial,
-    better,
     comparison_table,
     paired_p_value,
     smallest_p_value,
@@ -46,16 +45,32 @@ def of(comparison: Comparison, measure: str) -> MeasureComparison:
     return next(row for row in comparison.measures if row.measure == measure)
 
 
-def test_every_headline_measure_has_a_direction(evaluation: Evaluation) -> None:
-    lower = {name for name in evaluation.headline() if better(name) == "lower"}
+def test_directions_are_those_of_the_measurements(evaluation: Evaluation) -> None:
+    comparison = Comparison.of([trial(evaluation, arm, 1, 0.5) for arm in ("a", "b")])
+    lower = {row.measure for row in comparison.measures if row.better == "lower"}
     assert lower == {
         "representation_bias",
         "association_bias_mean",
         "association_bias_max",
         "worst_group_gap",
     }
-    with pytest.raises(KeyError):
-        better("loss")
+    assert {row.better for row in comparison.measures if row.measure not in lower} == {"higher"}
+
+
+def test_a_measure_without_a_better_direction_is_not_compared(evaluation: Evaluation) -> None:
+    found = evaluation.measurements["zero_shot_top1"].model_copy(update={"better": None})
+    changed = evaluation.model_copy(
+        update={"measurements": {**evaluation.measurements, "zero_shot_top1": found}}
+    )
+    trials = [Trial(arm=arm, seed=1, evaluation=changed) for arm in ("a", "b")]
+    compared = {row.measure for row in Comparison.of(trials).measures}
+    assert compared == evaluation.headline().keys() - {"zero_shot_top1"}
+
+
+def test_a_figure_with_a_sign_is_better_nearer_0() -> None:
+    arms = {"a": Spread.of({1: -0.3, 2: -0.2}), "b": Spread.of({1: 0.1, 2: 0.0})}
+    row = MeasureComparison.of("resolution_bias", "nearer 0", arms)
+    assert (row.best, row.separated) == ("b", True)
 
 
 def test_spread_by_hand() -> None:
@@ -69,9 +84,9 @@ def test_spread_by_hand() -> None:
 def test_negative_figures_show_as_such() -> None:
     arms = {"original": Spread.of({1: -0.1, 2: -0.2}), "balanced": Spread.of({1: -0.3, 2: -0.4})}
     assert arms["original"].largest == -0.1
-    row = MeasureComparison.of("worst_group_gap", arms)
+    row = MeasureComparison.of("worst_group_gap", "lower", arms)
     assert (row.best, row.separated) == ("balanced", True)
-    assert MeasureComparison.of("zero_shot_top1", arms).best == "original"
+    assert MeasureComparison.of("zero_shot_top1", "higher", arms).best == "original"
 
 
 @pytest.mark.parametrize(
@@ -92,9 +107,9 @@ def test_separated(
         "original": Spread.of({1: 0.3, 2: 0.4}),
         "balanced": Spread.of(dict(enumerate(balanced))),
     }
-    row = MeasureComparison.of("representation_bias", arms)
+    row = MeasureComparison.of("representation_bias", "lower", arms)
     assert (row.best, row.separated) == lower_is_better
-    row = MeasureComparison.of("image_to_text_r5", arms)
+    row = MeasureComparison.of("image_to_text_r5", "higher", arms)
     assert (row.best, row.separated) == higher_is_better
 
 
@@ -104,13 +119,13 @@ def test_three_arms_must_all_be_beaten() -> None:
         "b": Spread.of({1: 0.8, 2: 0.9}),
         "c": Spread.of({1: 0.1, 2: 0.85}),
     }
-    row = MeasureComparison.of("zero_shot_top1", arms)
+    row = MeasureComparison.of("zero_shot_top1", "higher", arms)
     assert (row.best, row.separated) == ("b", False)
 
 
 def test_one_seed_says_nothing_of_the_spread() -> None:
     arms = {"original": Spread.of({1: 0.3, 2: 0.4}), "balanced": Spread.of({1: 0.9})}
-    row = MeasureComparison.of("zero_shot_top1", arms)
+    row = MeasureComparison.of("zero_shot_top1", "higher", arms)
     assert (row.best, row.separated) == ("balanced", None)
 
 

@@ -159,6 +159,7 @@ def test_a_save_that_is_cut_off_leaves_the_old_file(
     with pytest.raises(KeyboardInterrupt):
         found.model_copy(update={"catalogue": "other"}).save(path)
     assert Evaluation.load(path) == found
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "[1]", '{"catalogue": 3}'])

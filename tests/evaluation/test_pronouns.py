@@ -245,7 +245,7 @@ def test_accuracy_is_set_against_guesses() -> None:
     assert men.null.mean == pytest.approx(0.5, abs=0.02)
     assert (men.better, men.p_value) == ("higher", 1 / 201)
     assert women.p_value is not None and women.p_value > 0.05
-    assert found["resolution_bias", "doctor"].p_value == 1 / 201
+    assert found["resolution_bias", "doctor"].p_value == 2 / 201
 
 
 def test_p_values_without_bias_are_small_as_often_as_they_say() -> None:

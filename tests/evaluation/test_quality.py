@@ -345,7 +345,7 @@ def test_a_group_that_is_classified_worse_stands_out() -> None:
     for measure in ("worst_group_accuracy", "worst_group_gap"):
         assert found[measure].measurements(0.95)[0].p_value == 1 / 101
     cells = {cell.subject: cell.p_max for cell in found["accuracy"].measurements(0.95)}
-    assert cells["nurse, woman"] == 1 / 101
+    assert cells["nurse, woman"] == 2 / 101
     assert cells["doctor, woman"] > 0.05
 
 
@@ -386,3 +386,17 @@ def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch, block: 
         np.testing.assert_allclose(one.bootstrap, other.bootstrap, rtol=1e-12)
         if one.null is not None:
             np.testing.assert_allclose(one.null, other.null, rtol=1e-12)
+
+
+def test_a_model_that_is_equally_good_in_every_cell_is_not_found_to_be_unfair() -> None:
+    truth, group = np.repeat([0, 1, 2], 60), np.tile([0, 1], 90)
+    wrong = np.tile(np.repeat([True, True, False, False, False], 2), 18)  # two fifths of each cell
+    images = AXES[np.where(wrong, (truth + 1) % 3, truth)]
+    found = by_measure(
+        worst_group_draws(images, AXES, one_hot(truth), LABELS, in_groups(list(group)), GROUPS, FEW)
+    )
+    for measure in ("worst_group_accuracy", "worst_group_gap"):
+        (figure,) = found[measure].measurements(0.95)
+        assert figure.p_value is not None and figure.p_value > 0.5
+        assert figure.smallest_group == 30
+    assert [cell.images for cell in found["accuracy"].measurements(0.95)] == [30] * 6

@@ -59,6 +59,18 @@ def test_an_absent_group_counts_as_one_in_k() -> None:
     assert max_skew("ab", 1, {"a": 0.6, "b": 0.3, "c": 0.1}) == pytest.approx(math.log(10))
 
 
+@given(rankings(), st.sampled_from(["uniform", "empirical"]))
+def test_the_smallest_skew_is_above_0_only_where_the_top_is_small(
+    ranking: tuple[list[str], int], reference: Any
+) -> None:
+    ranked, k = ranking
+    sizes = Counter(ranked)
+    least = 1 / len(sizes) if reference == "uniform" else min(sizes.values()) / len(ranked)
+    if k * least >= 1:
+        assert min_skew(ranked, k, reference) <= 1e-12
+    assert min_skew("abc", 1) == pytest.approx(math.log(3))
+
+
 def test_ndkl_by_hand() -> None:
     # Top 1: all a; top 2: half; top 3: a third a.
     weights = [1 / math.log2(2), 1 / math.log2(3), 1 / math.log2(4)]

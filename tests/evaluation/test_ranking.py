@@ -1,6 +1,7 @@
 """Rankings of galleries, and what is measured of them under resampling and without bias."""
 
 import math
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from evaluation import rank_draws
 from evaluation.embeddings import similarity
-from evaluation.rank_measures import bias_at_k, max_skew, ndkl, null_distribution
+from evaluation.rank_measures import bias_at_k, max_skew, min_skew, ndkl, null_distribution
 from evaluation.ranking import Galleries, RetrievalSkew, rank, retrieval_skew
 from evaluation.resampling import Resampling
 from m4.errors import InputError
@@ -106,7 +107,7 @@ def test_scores_further_apart_than_a_tie_are_never_swapped() -> None:
 
 def figures(found: RetrievalSkew) -> dict[str, Any]:
     """All draws, by measure."""
-    measures = [found.max_skew, found.ndkl, found.bias, found.absolute_bias]
+    measures = [found.max_skew, found.min_skew, found.ndkl, found.bias, found.absolute_bias]
     parts = [part for each in measures if each for part in (each.each, each.mean, each.largest)]
     return {part.measure: part for part in parts if part}
 
@@ -141,6 +142,7 @@ def test_figures_are_those_of_one_ranking_at_a_time(
     for prompt, order in enumerate(orders):
         ranked = [groups[item] for item in order]
         assert np.isclose(found.max_skew.each.observed[prompt], max_skew(ranked, k, reference))
+        assert np.isclose(found.min_skew.each.observed[prompt], min_skew(ranked, k, reference))
         assert np.isclose(found.ndkl.each.observed[prompt], ndkl(ranked, reference))
         assert np.isclose(top.ndkl.each.observed[prompt], ndkl(ranked, reference, k))
         for draw in range(0, 100, 25):
@@ -150,6 +152,8 @@ def test_figures_are_those_of_one_ranking_at_a_time(
                 continue
             wanted = max_skew(again, k, resampled_reference)
             assert np.isclose(found.max_skew.each.bootstrap[draw, prompt], wanted)
+            wanted = min_skew(again, k, resampled_reference)
+            assert np.isclose(found.min_skew.each.bootstrap[draw, prompt], wanted)
             wanted = ndkl(again, resampled_reference)
             assert np.isclose(found.ndkl.each.bootstrap[draw, prompt], wanted)
             wanted = ndkl(again, resampled_reference, k)
@@ -255,10 +259,161 @@ def test_bias_of_two_groups_has_a_sign() -> None:
     assert other.bias.each.measure == "bias@3, woman over man"
 
 
-def test_three_groups_have_no_bias_at_k() -> None:
+def test_three_groups_have_no_bias_at_k_unless_two_are_named() -> None:
     images, groups = people(20)
     found = retrieval_skew(images, wide_prompts(2), groups, k=5, resampling=FEW)
     assert found.bias is None and found.absolute_bias is None
+
+
+def test_bias_of_two_named_groups_is_the_same_whatever_others_there_are() -> None:
+    images, groups = people(60)
+    prompts = wide_prompts(3)
+    found = retrieval_skew(images, prompts, groups, k=10, resampling=FEW, first="c", second="a")
+    assert found.bias is not None and found.absolute_bias is not None
+    assert found.bias.each.measure == "bias@10, c over a"
+    copies = FEW.counts(60)
+    traded = np.array(groups)[FEW.permuted(60, np.zeros(60))]
+    assert found.bias.each.null is not None
+    for prompt, order in enumerate(rank(images, prompts)):
+        wanted = bias_at_k([groups[item] for item in order], 10, "c", "a")
+        assert found.bias.each.observed[prompt] == pytest.approx(wanted)
+        assert found.absolute_bias.each.observed[prompt] == pytest.approx(abs(wanted))
+        for draw in range(20):
+            again = [groups[item] for item in order for _ in range(copies[draw, item])]
+            wanted = bias_at_k(again, 10, "c", "a")
+            assert found.bias.each.bootstrap[draw, prompt] == pytest.approx(wanted)
+            wanted = bias_at_k(traded[draw][order], 10, "c", "a")
+            assert found.bias.each.null[draw, prompt] == pytest.approx(wanted)
+    sizes = Counter(groups)
+    apart = (sizes["a"] - sizes["c"]) / (sizes["a"] + sizes["c"])
+    assert found.absolute_bias.each.unbiased == pytest.approx(np.full(3, apart))
+    assert found.bias.each.smallest_group == sizes["c"] < sizes["a"]
+    # Against the same prompts, b's images still take places in the top.
+    without = [row for row, group in enumerate(groups) if group != "b"]
+    two = retrieval_skew(
+        images[without], prompts, [groups[row] for row in without], k=10, resampling=FEW
+    )
+    assert two.bias is not None
+    assert not np.allclose(-two.bias.each.observed, found.bias.each.observed)
+
+
+def test_the_second_of_two_groups_says_which_is_the_first() -> None:
+    images, groups, _ = offices()
+    found = retrieval_skew(images, wide_prompts(2), groups, k=5, resampling=FEW, second="man")
+    assert found.bias is not None
+    assert found.bias.each.measure == "bias@5, woman over man"
+
+
+def test_a_gallery_with_neither_of_the_two_groups_has_no_bias() -> None:
+    images = np.random.default_rng(0).normal(size=(20, 4))
+    groups = ["a", "b"] * 5 + ["c", "d"] * 5
+    places = Galleries(["lab"] * 10 + ["shop"] * 10, ["lab", "shop"])
+    found = retrieval_skew(
+        images,
+        wide_prompts(2),
+        groups,
+        k=3,
+        resampling=FEW,
+        galleries=places,
+        first="a",
+        second="b",
+    )
+    assert found.bias is not None and found.absolute_bias is not None
+    assert found.bias.each.observed[0] != 0 and found.bias.each.observed[1] == 0
+    assert found.absolute_bias.each.unbiased == pytest.approx([0.0, 0.0])
+
+
+# The smallest skew.
+
+
+def test_the_smallest_skew_stands_out_below_its_null() -> None:
+    images, groups = people(300)
+    images[:, 0] += 3 * (np.array(groups) == "a")
+    prompts = np.vstack([np.eye(4)[0], wide_prompts(2)])
+    found = retrieval_skew(images, prompts, groups, k=30, resampling=FEW).min_skew
+    assert found.each.measure == "min_skew@30, uniform"
+    assert found.each.bounds == (-np.inf, 0.0)
+    assert (found.each.better, found.each.tail) == ("nearer 0", "lower")
+    shown = found.each.measurements(0.95)[0]
+    assert shown.null is not None and shown.value < shown.null.low
+    assert shown.p_value == pytest.approx(1 / 101)
+
+
+def test_a_smallest_skew_nearer_0_than_chance_is_no_sign_of_bias() -> None:
+    """Two groups in turn: no random ranking has more of both in its top."""
+    found = retrieval_skew(
+        at_angles(*range(80)), AXES[:1], ["a", "b"] * 40, k=30, resampling=FEW
+    ).min_skew
+    shown = found.each.measurements(0.95)[0]
+    assert shown.value == pytest.approx(0) and shown.p_value == 1.0
+    assert shown.null is not None and shown.null.mean < -0.05
+
+
+def test_the_largest_of_the_smallest_skews_is_not_given() -> None:
+    images, groups = people(60)
+    found = retrieval_skew(images, wide_prompts(3), groups, k=10, resampling=FEW)
+    assert found.min_skew.largest is None
+    assert found.max_skew.largest is not None and found.ndkl.largest is not None
+    assert found.min_skew.mean.observed == pytest.approx([found.min_skew.each.observed.mean()])
+    # Whether the most negative prompt stands out, the maximum statistic says.
+    measured = found.min_skew.each.measurements(0.95)
+    assert all(each.p_max is not None and each.p_max >= each.p_value for each in measured)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 1000),
+    k=st.integers(1, 11),
+    reference=st.sampled_from(
+        ["uniform", "empirical", {"a": 0.2, "b": 0.3, "c": 0.4, "absent": 0.1}]
+    ),
+    compat=st.sampled_from([None, "oxai"]),
+)
+def test_no_smallest_skew_is_beyond_its_bounds(
+    seed: int, k: int, reference: Any, compat: Any
+) -> None:
+    images = at_angles(*np.random.default_rng(seed).integers(0, 6, 12) * 10)
+    groups = ["a", "b", *people(10, seed)[1]]
+    found = retrieval_skew(
+        images, AXES, groups, k=k, reference=reference, compat=compat, resampling=FEW
+    ).min_skew
+    assert found.each.null is not None
+    most = max(found.each.observed.max(), found.each.null.max())
+    assert most <= found.each.bounds[1] + 1e-12
+    for shown in found.each.measurements(0.95):
+        assert shown.interval is not None
+        assert shown.interval.low <= shown.value + 1e-12 <= shown.interval.high + 2e-12
+
+
+def test_a_top_smaller_than_the_groups_are_many_has_a_smallest_skew_above_0() -> None:
+    images, groups = at_angles(10, 20, 30, 40), ["a", "b", "c", "a"]
+    one, three = (
+        retrieval_skew(images, AXES[:1], groups, k=k, resampling=FEW).min_skew.each for k in (1, 3)
+    )
+    assert one.observed == pytest.approx([math.log(3)]) and one.bounds[1] == np.inf
+    assert three.observed == pytest.approx([0.0]) and three.bounds[1] == 0.0
+
+
+def test_a_group_that_one_gallery_lacks_is_not_its_smallest() -> None:
+    images = np.random.default_rng(0).normal(size=(24, 4))
+    groups = ["a", "b"] * 6 + ["a", "b", "c"] * 4
+    places = ["small"] * 12 + ["large"] * 12
+    prompts = wide_prompts(2)
+    for reference in ("uniform", "empirical"):
+        found = retrieval_skew(
+            images,
+            prompts,
+            groups,
+            k=6,
+            resampling=FEW,
+            reference=reference,  # type: ignore[arg-type]
+            galleries=Galleries(places, ["small", "large"]),
+        ).min_skew.each
+        order = rank(images[:12], prompts[:1])[0]
+        wanted = min_skew([groups[item] for item in order], 6, reference)  # type: ignore[arg-type]
+        assert found.observed[0] == pytest.approx(wanted)
+        assert np.isfinite(found.bootstrap).all()
+        assert found.unbiased == pytest.approx([0.0, 0.0])
 
 
 @settings(deadline=None, max_examples=15)
@@ -307,6 +462,7 @@ def test_the_null_is_that_of_permuted_groups() -> None:
     found = retrieval_skew(images, wide_prompts(2), groups, k=10, resampling=many)
     for draws, statistic in (
         (found.max_skew.each, lambda ranked: max_skew(ranked, 10)),
+        (found.min_skew.each, lambda ranked: min_skew(ranked, 10)),
         (found.ndkl.each, ndkl),
     ):
         wanted = null_distribution(statistic, groups, permutations=2000)
@@ -480,7 +636,10 @@ def test_null_values_of_visogender() -> None:
         ({"groups": ["a"] * 19 + [None]}, "nothing to compare"),
         ({"groups": [None] * 20}, "nothing to compare"),
         ({"compat": "berg"}, "compat is 'berg'"),
-        ({"first": "a"}, "first is 'a', but the groups are man, woman; name one"),
+        ({"first": "a"}, "first is 'a', but the groups are man, woman; name one of them"),
+        ({"second": "a"}, "second is 'a', but the groups are man, woman; name one of them"),
+        ({"first": "man", "second": "a"}, "second is 'a', but the groups are man, woman"),
+        ({"first": "man", "second": "man"}, "first and second are both 'man'; name two"),
         ({"reference": {"man": 1.0}}, "no share for 'woman'"),
     ],
 )
@@ -515,10 +674,14 @@ def test_galleries_that_disagree_are_named(places: list[str], asked: list[str], 
         )
 
 
-def test_first_is_one_of_two_groups() -> None:
+@pytest.mark.parametrize(("named", "missing"), [("first", "second"), ("second", "first")])
+def test_one_of_three_groups_is_not_compared_with_a_group_of_our_choice(
+    named: str, missing: str
+) -> None:
     images, groups = people(20)
-    with pytest.raises(InputError, match="first is 'a', but the groups are a, b, c"):
-        retrieval_skew(images, wide_prompts(2), groups, k=5, resampling=FEW, first="a")
+    says = f"{named} is given without {missing}, but there are 3 groups, a, b, c; give both"
+    with pytest.raises(InputError, match=says):
+        retrieval_skew(images, wide_prompts(2), groups, k=5, resampling=FEW, **{named: "a"})
 
 
 @pytest.mark.parametrize("compat", [None, "oxai"])
@@ -532,15 +695,15 @@ def test_embeddings_that_cannot_be_ranked_are_refused(compat: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("men", "women", "skew", "divergence"),
+    ("men", "women", "skew", "least", "divergence"),
     [
-        (50, 50, 0.0, 0.0),
-        (55, 45, 0.0, 0.0),  # as a draw from equal shares may be
-        (80, 20, math.log(1.6), 0.8 * math.log(1.6) + 0.2 * math.log(0.4)),
+        (50, 50, 0.0, 0.0, 0.0),
+        (55, 45, 0.0, 0.0, 0.0),  # as a draw from equal shares may be
+        (80, 20, math.log(1.6), math.log(0.4), 0.8 * math.log(1.6) + 0.2 * math.log(0.4)),
     ],
 )
 def test_without_bias_the_top_of_an_endless_gallery_is_as_the_gallery(
-    men: int, women: int, skew: float, divergence: float
+    men: int, women: int, skew: float, least: float, divergence: float
 ) -> None:
     images = np.random.default_rng(0).normal(size=(men + women, 8))
     groups = ["man"] * men + ["woman"] * women
@@ -548,6 +711,7 @@ def test_without_bias_the_top_of_an_endless_gallery_is_as_the_gallery(
         images, np.ones((1, 8)), groups, k=20, resampling=Resampling(resamples=100)
     )
     assert found.max_skew.each.unbiased == pytest.approx([skew])
+    assert found.min_skew.each.unbiased == pytest.approx([least])
     assert found.ndkl.each.unbiased == pytest.approx([divergence])
     empirical = retrieval_skew(
         images,
@@ -558,6 +722,39 @@ def test_without_bias_the_top_of_an_endless_gallery_is_as_the_gallery(
         resampling=Resampling(resamples=100),
     )
     assert empirical.max_skew.each.unbiased == pytest.approx([0.0])
+    assert empirical.min_skew.each.unbiased == pytest.approx([0.0])
+
+
+def test_a_group_that_only_the_reference_names_is_the_smallest_without_bias_too() -> None:
+    found = retrieval_skew(
+        np.random.default_rng(0).normal(size=(120, 8)),
+        np.ones((1, 8)),
+        ["man", "woman"] * 60,
+        k=20,
+        reference={"man": 0.4, "woman": 0.4, "neither": 0.2},
+        resampling=FEW,
+    )
+    lacking = math.log(1 / 20 / 0.2)
+    assert found.min_skew.each.unbiased == pytest.approx([lacking])
+    assert found.min_skew.each.observed == pytest.approx([lacking])
+    # Equal halves are 1.25 of what the reference gives each.
+    assert found.max_skew.each.unbiased == pytest.approx([math.log(1.25)])
+
+
+def test_the_empirical_reference_of_resamples_needs_little_memory() -> None:
+    """Counts of 200 resamples of 50,000 images: 20 MB as they are, 80 MB as floats."""
+    images = np.random.default_rng(0).normal(size=(50_000, 2))
+    groups = np.resize(["a", "b"], 50_000)
+    draws = Resampling(resamples=200, permutations=100)
+
+    def peak(reference: Any) -> int:
+        tracemalloc.start()
+        retrieval_skew(images, AXES[:1], groups, k=9, reference=reference, resampling=draws)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak("empirical") < peak("uniform") + 10e6
 
 
 def test_the_wordings_of_a_query_are_averaged() -> None:

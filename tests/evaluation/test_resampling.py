@@ -75,6 +75,7 @@ def test_strata_are_permuted_independently() -> None:
 def test_sums_are_those_of_the_items_written_out(seed: int, items: int) -> None:
     generator = np.random.default_rng(seed)
     values, groups = generator.normal(size=(items, 2)), generator.random((items, 3)) < 0.5
+    groups[~groups.any(axis=1), 0] = True
     counts, orders = FEW.counts(items), FEW.permuted(items)
     sums, sizes = FEW.group_sums(values, groups)
     traded = FEW.permuted_group_sums(values, groups)
@@ -121,3 +122,32 @@ def test_values_and_groups_that_do_not_fit_are_refused(
 def test_settings_that_give_no_interval_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         Resampling(**wrong)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), items=st.integers(2, 30))
+def test_items_in_no_group_change_nothing_whatever_their_values(seed: int, items: int) -> None:
+    generator = np.random.default_rng(seed)
+    values, groups = generator.normal(size=(items, 2)), generator.random((items, 2)) < 0.5
+    outside = ~groups.any(axis=1)
+    found = FEW.permuted_group_sums(values, groups)
+    values[outside] = 1e6
+    np.testing.assert_array_equal(FEW.permuted_group_sums(values, groups), found)
+    assert found.shape == (100, 2, 2)
+
+
+def test_every_order_of_the_members_is_as_likely() -> None:
+    many = Resampling(permutations=6000)
+    groups = np.zeros((7, 1), dtype=bool)
+    groups[[1, 4, 6]] = True
+    orders = resampling._among(many.permuted(7), groups[:, 0])
+    assert set(np.unique(orders)) == {1, 4, 6}
+    _, times = np.unique(orders, axis=0, return_counts=True)
+    assert len(times) == 6
+    assert abs(times - 1000).max() < 150  # five standard deviations
+
+
+def test_a_member_outside_the_strata_is_refused() -> None:
+    values, groups = np.zeros((4, 1)), np.array([[True], [True], [True], [False]])
+    with pytest.raises(InputError, match="items in no group cannot trade within strata"):
+        FEW.permuted_group_sums(values, groups, strata=[0, 0, 1, 1])

@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from evaluation.draws import Draws, Measurement
 from evaluation.resampling import Resampling
-from evaluation.words import Associations, associations, associations_draws
+from evaluation.words import Associations, associations, associations_draws, contrasts
 from m4.errors import InputError
 
 AXES = np.eye(4)
@@ -231,14 +231,16 @@ def test_a_planted_association_stands_out_among_all_words_and_others_do_not() ->
     found = by_name(drawn(images, masks(member), top=100))
     planted = found["association", "crime: thief, g2"]
     assert planted.value > 0.2
-    assert planted.p_max == 1 / 201
+    assert planted.p_max == 2 / 201
     assert planted.interval is not None and planted.interval.low > 0.1
-    assert found["c_asc", "crime: thief, g2"].p_max == 1 / 201
+    assert found["c_asc", "crime: thief, g2"].p_max == 2 / 201
+    least = min((found["c_asc", f"crime: hero, g{g}"] for g in range(3)), key=lambda m: m.value)
+    assert least.value < 0 and least.p_max == 2 / 201  # it stands out below
     assert found["association, largest", "crime"].p_value == 1 / 201
     assert found["association, largest", "wealth"].p_value > 0.05
     assert min(found["association", f"wealth: poor, g{g}"].p_max for g in range(3)) > 0.05
     crime, wealth = (found["group_entropy@100, mean", category] for category in CATEGORIES)
-    assert crime.p_value == 1 / 201 and wealth.p_value > 0.05
+    assert crime.p_value == 2 / 201 and wealth.p_value > 0.05
 
 
 def test_the_null_knows_that_the_gallery_is_not_balanced() -> None:
@@ -276,3 +278,17 @@ def test_draws_are_the_same_each_time() -> None:
     assert by_name(drawn(images, masks(member), 5, prompts)) == by_name(
         drawn(images, masks(member), 5, prompts)
     )
+
+
+def test_contrasts_alone_are_those_of_associations() -> None:
+    generator = np.random.default_rng(9)
+    images, prompts = generator.normal(size=(120, 5)), generator.normal(size=(4, 5))
+    groups = {"a": np.arange(120) < 50, "b": np.arange(120) >= 60, "none": np.zeros(120, bool)}
+    whole = associations(images, prompts, WORDS, CATEGORIES, groups, 20)
+    found = contrasts(images, prompts, WORDS, groups)
+    assert set(found) == {"a", "b"}
+    for word in whole.words:
+        own = {name: found[name][word.word] for name in found}
+        assert word.contrast == pytest.approx(own)
+    everybody = {"all": np.ones(120, dtype=bool), "a": groups["a"]}
+    assert set(contrasts(images, prompts, WORDS, everybody)) == {"a"}

@@ -19,8 +19,10 @@ from m4.catalogue import (
     Concept,
     FieldRule,
     Presence,
+    Tolerances,
     Translation,
     Value,
+    explain,
     load_catalogue,
     read_yaml,
 )
@@ -538,3 +540,12 @@ def test_the_digest_knows_how_marks_are_found(change: Change, content: dict[str,
     before = Catalogue.model_validate(more(content)).digest
     change(content)
     assert Catalogue.model_validate(content).digest != before
+
+
+@pytest.mark.parametrize("length", [58, 59, 10_000])
+def test_an_error_repeats_the_beginning_of_what_was_given(length: int) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Tolerances.model_validate({"representation": "x" * length})
+    said = explain(caught.value)
+    assert ("..." in said) is (length > 58)
+    assert "'" + "x" * 58 in said and len(said) < 200

@@ -101,6 +101,17 @@ class TestReading:
         with pytest.raises(InputError, match=r"no split 'test'.*it has \['train'\]"):
             opened(animals)
 
+    def test_a_class_is_not_taken_for_a_label_that_is_not_there(self, animals: Path):
+        source = opened(animals, columns={"cls": "label"})
+        assert [dict(each.labels) for each in read(source)] == [{}] * 12
+        with pytest.raises(InputError, match="no image has a label 'label' to be 'cls'"):
+            source.labeller.check_met("animals")
+
+    def test_values_of_classes_are_replaced_and_chosen(self, animals: Path):
+        source = opened(animals, values={"cls.2": "leopard", "cls.0": ""}, where={"cls": "leopard"})
+        assert [dict(each.labels) for each in read(source)] == [{"cls": "leopard"}] * 4
+        source.labeller.check_met("animals")
+
     def test_each_line_of_a_retrieval_set_is_a_caption(self, animals: Path, tar_bytes: Tar):
         (animals / "dataset_type.txt").write_text("\nRetrieval\n")
         (animals / "test" / "nshards.txt").write_text("1")

@@ -15,10 +15,11 @@ from PIL import Image
 
 from evaluation.labelled_set import LabelledSet
 from m4.errors import InputError
-from pipelines.embedding_cache import PART, EmbeddingCache, cached_texts, embedded_set
+from pipelines.embedding_cache import PART, cached_texts, embedded_set, model_folder
 from pipelines.encoded_sets import EncodedSet
 from pipelines.image_sets import NO_ROW, ImageSetSettings, open_images
 from pipelines.labelled_images import OTHER_LABELS, LabelledImage
+from vision import images
 from vision.embedder import Embedder, Preprocessing
 from vision.images import ImageFormat, decode_all
 from vision.model import ModelSettings, build_model, tokenizer
@@ -34,12 +35,17 @@ def png(number: int) -> bytes:
 
 @dataclass
 class Counting:
-    """Embeds a picture as its colour, a text as its length, and says what it has embedded."""
+    """Embeds a picture as its colour, a text as its length, and says what it has embedded.
+
+    Black is what fills a batch, and is not noted. As a real model's, the last bit of an embedding
+    depends on how large its batch is.
+    """
 
     name: str = "counting/1"
     preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(ImageFormat(8)))
     device: str = "cpu"
     size: int = 8
+    batch_size: int = 4
     killed_after: int | None = None
     pictures: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -47,9 +53,12 @@ class Counting:
     def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         if self.killed_after is not None and len(self.pictures) >= self.killed_after:
             raise KeyboardInterrupt
-        colours = [picture.getpixel((0, 0)) for picture in pictures]
-        self.pictures += [red + 256 * green for red, green, _ in colours]
-        return np.array(colours, dtype=np.float32).reshape(len(pictures), 3)
+        colours = np.array([each.getpixel((0, 0)) for each in pictures], dtype=np.float32)
+        self.pictures += [int(red + 256 * green) for red, green, blue in colours if blue]
+        colours = colours.reshape(len(pictures), 3)
+        last = len(pictures) % self.batch_size
+        colours[len(pictures) - last :] *= 1 + 2**-20
+        return colours
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         self.texts += texts
@@ -136,15 +145,76 @@ class TestEncodedOnce:
         again = Counting()
         assert same(found, embedded_set(tars, again, str(cache))) and again.pictures == []
 
-    def test_a_changed_picture_has_its_part_encoded_again(
-        self, folder: ImageSetSettings, cache: Path
-    ):
+    def test_a_changed_picture_alone_is_encoded(self, folder: ImageSetSettings, cache: Path):
         found = embedded_set(folder, Counting(), str(cache))
         (Path(folder.images) / f"{PART + 5}.png").write_bytes(png(9999))
         again = Counting()
         other = embedded_set(folder, again, str(cache))
-        assert again.pictures == [9999 if n == PART + 5 else n for n in range(PART, 2 * PART)]
+        assert again.pictures == [9999]
         assert other.digest != found.digest and other.keys == found.keys
+        differs = (other.embeddings != found.embeddings).any(axis=1)
+        assert np.flatnonzero(differs).tolist() == [PART + 5]
+
+    def test_rows_may_be_chosen_removed_and_shuffled(self, folder: ImageSetSettings, cache: Path):
+        found = embedded_set(folder, Counting(), str(cache))
+        table = Path(str(folder.labels))
+        header, *rows = table.read_text().splitlines()
+        order = np.random.default_rng(3).permutation(len(rows))[:-1]
+        table.write_text("\n".join([header, *(rows[row] for row in order)]))
+        again = Counting()
+        other = embedded_set(folder, again, str(cache))
+        assert other.keys == tuple(found.keys[row] for row in order)
+        np.testing.assert_array_equal(other.embeddings, found.embeddings[order])
+        chosen = folder.model_copy(update={"where": {"gender": "man"}})
+        men = embedded_set(chosen, again, str(cache))
+        assert men.left_out.keys() == {OTHER_LABELS, NO_ROW} and again.pictures == []
+        assert same(men, embedded_set(chosen, Counting()))  # as if it had been encoded alone
+
+    def test_another_folder_and_another_name(self, folder: ImageSetSettings, cache: Path):
+        found = embedded_set(folder, Counting(), str(cache))
+        moved = Path(folder.images).rename(Path(folder.images).with_name("moved"))
+        (moved / "0.png").rename(moved / "first.png")
+        table = Path(str(folder.labels))
+        table.write_text(table.read_text().replace("\n0.png", "\nfirst.png"))
+        again = Counting()
+        other = embedded_set(folder.model_copy(update={"images": str(moved)}), again, str(cache))
+        assert again.pictures == [] and other.keys[0] == "first.png"
+        np.testing.assert_array_equal(other.embeddings, found.embeddings)
+
+    def test_the_same_picture_is_encoded_once(self, folder: ImageSetSettings, cache: Path):
+        for number in (5, 6, 600):
+            (Path(folder.images) / f"{number}.png").write_bytes(png(4))
+        embedder = Counting()
+        found = embedded_set(folder, embedder, str(cache))
+        assert embedder.pictures == [n for n in range(700) if n not in (5, 6, 600)]
+        assert len(found.keys) == 700
+        np.testing.assert_array_equal(found.embeddings[[5, 6, 600]], found.embeddings[[4, 4, 4]])
+
+    def test_what_the_cache_has_seen_does_not_show(self, folder: ImageSetSettings, cache: Path):
+        for gender in ("man", "woman"):
+            chosen = folder.model_copy(update={"where": {"gender": gender}})
+            embedded_set(chosen, Counting(), str(cache))
+        again = Counting()
+        found = embedded_set(folder, again, str(cache))
+        assert again.pictures == [] and same(found, embedded_set(folder, Counting()))
+
+    def test_a_set_is_mapped_and_its_parts_are_left_alone(
+        self, folder: ImageSetSettings, cache: Path
+    ):
+        found = embedded_set(folder, Counting(), str(cache))
+        assert isinstance(found.embeddings, np.memmap) and found.embeddings.mode == "r"
+        for part in cache.rglob("pictures/*.npy"):
+            part.write_bytes(bytes(part.stat().st_size))  # nobody reads them
+        assert same(found, embedded_set(folder, Counting(), str(cache)))
+
+    def test_nothing_is_decoded_again(
+        self, tars: ImageSetSettings, cache: Path, tar_bytes: Tar, monkeypatch: pytest.MonkeyPatch
+    ):
+        (Path(tars.images) / "3.tar").write_bytes(tar_bytes([("x.png", b"no picture")]))
+        found = embedded_set(tars, Counting(), str(cache), max_failures=0.1)
+        monkeypatch.setattr(images, "decode_all", None)
+        assert same(found, embedded_set(tars, Counting(), str(cache), max_failures=0.1))
+        assert [each.key for each in found.failures] == ["3/x"]
 
     def test_a_changed_table_encodes_nothing(self, folder: ImageSetSettings, cache: Path):
         found = embedded_set(folder, Counting(), str(cache))
@@ -205,8 +275,8 @@ class TestEncodedOnce:
 
 class TestDamage:
     def spoil(self, cache: Path, kind: str) -> None:
-        array, marker = next(cache.rglob("*.npy")), next(cache.rglob("*.json"))
-        content = array.read_bytes()
+        array = next(cache.rglob("pictures/*.npy"))
+        marker, content = array.with_suffix(".json"), array.read_bytes()
         if kind == "cut":
             array.write_bytes(content[:-4])
         elif kind == "changed":
@@ -219,16 +289,43 @@ class TestDamage:
             marker.write_text('{"rows": 1}')
 
     @pytest.mark.parametrize("kind", ["cut", "changed", "gone", "half a marker", "another marker"])
-    def test_what_is_damaged_is_made_again_loudly(
-        self, tars: ImageSetSettings, cache: Path, kind: str
+    def test_a_damaged_part_is_made_again_loudly(
+        self, folder: ImageSetSettings, cache: Path, kind: str
     ):
-        found = embedded_set(tars, Counting(), str(cache))
+        found = embedded_set(folder, Counting(), str(cache))
         whole = files(cache)
         self.spoil(cache, kind)
+        next(cache.rglob("sets/*")).unlink()
         again = Counting()
-        with pytest.warns(UserWarning, match=r"json: damaged, made again: "):
+        with pytest.warns(UserWarning, match=r"damaged, made again: "):
+            assert same(found, embedded_set(folder, again, str(cache)))
+        assert len(again.pictures) in (PART, 700 - 2 * PART) and files(cache) == whole
+        assert same(found, embedded_set(folder, again, str(cache)))  # and says no more
+
+    def test_a_damaged_marker_does_not_stay(self, folder: ImageSetSettings, cache: Path):
+        embedded_set(folder, Counting(), str(cache))
+        self.spoil(cache, "half a marker")
+        chosen = folder.model_copy(update={"where": {"gender": "man"}})  # other parts
+        with pytest.warns(UserWarning, match=r"damaged, made again: "):
+            embedded_set(chosen, Counting(), str(cache))
+        assert same(embedded_set(chosen, Counting(), str(cache)), embedded_set(chosen, Counting()))
+
+    @pytest.mark.parametrize("kind", ["cut", "empty", "other rows", "other numbers", "no array"])
+    def test_a_damaged_set_is_copied_again(self, tars: ImageSetSettings, cache: Path, kind: str):
+        found = embedded_set(tars, Counting(), str(cache))
+        whole, path = files(cache), next(cache.rglob("sets/*.npy"))
+        path.unlink()  # what is mapped stays
+        if kind == "other rows":
+            np.save(path, np.zeros((29, 3), dtype=np.float32))
+        elif kind == "other numbers":
+            np.save(path, np.zeros((30, 3)))
+        else:
+            content = whole[str(path.relative_to(cache))]
+            path.write_bytes({"cut": content[:-4], "empty": b"", "no array": b"PK"}[kind])
+        again = Counting()
+        with pytest.warns(UserWarning, match=r"sets.*npy: damaged, made again: "):
             assert same(found, embedded_set(tars, again, str(cache)))
-        assert len(again.pictures) == 10 and files(cache) == whole
+        assert again.pictures == [] and files(cache) == whole
 
     def test_an_array_without_its_marker_is_made_again(self, tars: ImageSetSettings, cache: Path):
         embedded_set(tars, Counting(), str(cache))
@@ -236,7 +333,7 @@ class TestDamage:
         next(cache.rglob("*.json")).unlink()
         again = Counting()
         embedded_set(tars, again, str(cache))
-        assert len(again.pictures) == 10 and files(cache) == whole
+        assert len(again.pictures) == 30 and files(cache) == whole
 
     @pytest.mark.parametrize("killed_after", [0, PART, 2 * PART])
     def test_a_run_that_was_killed_goes_on(
@@ -266,7 +363,8 @@ class TestDamage:
             thread.join()
         whole = embedded_set(folder, Counting(), str(tmp_path / "whole"))
         assert len(found) == 4 and all(same(each, whole) for each in found)
-        assert files(cache) == files(tmp_path / "whole")
+        again = Counting()
+        assert same(embedded_set(folder, again, str(cache)), whole) and again.pictures == []
 
 
 class TestFailures:
@@ -288,14 +386,14 @@ class TestFailures:
     def test_a_damaged_tar_is_not_one_picture(self, tars: ImageSetSettings, cache: Path):
         path = Path(tars.images) / "1.tar"
         path.write_bytes(path.read_bytes()[:3000])
-        with pytest.raises(InputError, match="truncated shard"):
+        with pytest.raises(InputError, match=r"1 of 3 shards .* read to their end \(1 x truncated"):
             embedded_set(tars, Counting(), str(cache), max_failures=0.1)
         found = embedded_set(tars, Counting(), str(cache), max_failures=0.4)
         assert 20 <= len(found.keys) < 30 and found.failures
 
     def test_nothing_is_left(self, tars: ImageSetSettings, tmp_path: Path, tar_bytes: Tar):
         nobody = tars.model_copy(update={"where": {"sex": "x"}})
-        with pytest.raises(InputError, match=r"no pictures are left: .*30"):
+        with pytest.raises(InputError, match=f"no pictures are left: 30 x {OTHER_LABELS}$"):
             embedded_set(nobody, Counting())
         (tmp_path / "b.tar").write_bytes(tar_bytes([("1.png", b"no picture")]))
         bad = ImageSetSettings(images=str(tmp_path / "b.tar"))
@@ -308,6 +406,23 @@ class TestFailures:
         renamed = tars.model_copy(update={"columns": {"gender": "Male"}})
         with pytest.raises(InputError, match=r"no image has a label 'Male' to be 'gender'"):
             embedded_set(renamed, Counting())
+        misspelt = tars.model_copy(update={"where": {"gendr": "m"}})
+        with pytest.raises(InputError, match=r"where: no image has a label 'gendr'; it has sex$"):
+            embedded_set(misspelt, Counting())
+
+    def test_a_label_that_is_not_chosen_by_its_own_name(self, tars: ImageSetSettings):
+        """`sex` is to be `n`, of which there is none; no sample's own `sex` is lent."""
+        swapped = tars.model_copy(update={"columns": {"sex": "n"}})
+        with pytest.raises(InputError, match=r"no image has a label 'n' to be 'sex'"):
+            embedded_set(swapped, Counting())
+
+    def test_values_are_replaced(self, tars: ImageSetSettings):
+        replaced = tars.model_copy(update={"values": {"sex.f": "woman", "sex.m": ""}})
+        found = embedded_set(replaced, Counting())
+        assert found.labels["sex"].to_list() == [None, "woman"] * 15
+        wrong = tars.model_copy(update={"values": {"sex.x": "woman"}})
+        with pytest.raises(InputError, match=r"values: no image has 'sex\.x'"):
+            embedded_set(wrong, Counting())
 
 
 class TestTexts:
@@ -386,10 +501,22 @@ def test_a_real_model_on_real_pictures(real: Embedder, shared_data: Path, cache:
     found = embedded_set(settings, real, str(cache))
     again = embedded_set(settings, real, str(cache))
     assert same(found, again) and len(found.keys) > 5
-    images = [each for each in open_images(settings).shards[0] if isinstance(each, LabelledImage)]
-    expected = real.embed(decode_all([each.image for each in images], real.size))
+    (shard,) = open_images(settings).shards
+    contents = [each.image for each in shard if isinstance(each, LabelledImage)]
+    expected = real.embed(decode_all(contents, real.size))
     np.testing.assert_array_equal(found.embeddings, expected)
-    entries = EmbeddingCache.of(str(cache), real)
-    stems = [path.stem for path in Path(entries.folder).glob("*.npy")]
-    loaded = [entries.load(stem) for stem in stems]
-    assert all(each is not None and isinstance(each.array, np.memmap) for each in loaded)
+    assert isinstance(again.embeddings, np.memmap) and Path(model_folder(str(cache), real)).is_dir()
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 63, 100])
+def test_an_embedding_does_not_depend_on_what_is_encoded_with_it(
+    real: Embedder, tmp_path: Path, tar_bytes: Tar, cache: Path, count: int
+):
+    """Of a real model; without blank pictures in the last batch, the last bit differs."""
+    members = [(f"{number}.png", png(number * 97)) for number in range(100)]
+    (tmp_path / "all.tar").write_bytes(tar_bytes(members))
+    (tmp_path / "some.tar").write_bytes(tar_bytes(members[100 - count :][::-1]))
+    every = embedded_set(ImageSetSettings(images=str(tmp_path / "all.tar")), real)
+    some = ImageSetSettings(images=str(tmp_path / "some.tar"))
+    found = embedded_set(some, real, str(cache)).embeddings
+    np.testing.assert_array_equal(found, every.embeddings[100 - count :][::-1])

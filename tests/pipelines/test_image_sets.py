@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -53,11 +54,13 @@ def csv(tmp_path: Path) -> Callable[..., str]:
 
 
 class TestFolder:
-    def test_a_row_is_a_picture_with_its_labels_as_written(self, folder: Path, csv: Callable):
+    def test_a_row_is_a_picture_with_its_labels_without_space_around(
+        self, folder: Path, csv: Callable
+    ):
         path = csv(
             "age,file,Gender,caption\n"
             "007,more/d.png, Male ,a man\n"
-            ',a.png,Female,\n1.50,b.png,"",  \n-,c.PNG,?,x\n'
+            'NA,a.png,Female,\n1.50,b.png,"",  \n  ,c.PNG,?, x\n'
         )
         source = open_images(ImageSetSettings(images=str(folder), labels=path))
         assert source.name == "pictures" and source.classes is None and source.left_out == {}
@@ -65,16 +68,20 @@ class TestFolder:
         assert [each.key for each in images] == ["more/d.png", "a.png", "b.png", "c.PNG"]
         assert [each.image for each in images] == [png(3), png(0), png(1), png(2)]
         assert [dict(each.labels) for each in images] == [
-            {"age": "007", "Gender": " Male "},
-            {"Gender": "Female"},
+            {"age": "007", "Gender": "Male"},
+            {"age": "NA", "Gender": "Female"},
             {"age": "1.50"},
-            {"age": "-", "Gender": "?"},
+            {"Gender": "?"},
         ]
         assert [each.captions for each in images] == [("a man",), (), (), ("x",)]
 
     def test_csv_tsv_and_parquet_say_the_same(self, folder: Path, csv: Callable, tmp_path: Path):
         frame = pl.DataFrame({"file": ["a.png", "b.png"], "age": [7, None], "tall": [True, False]})
-        frame = frame.with_columns(faces=pl.Series([[1, 2], [3]]))  # a list is no label
+        frame = frame.with_columns(  # none of them is a label
+            faces=pl.Series([[1, 2], [3]]),
+            image=pl.Series([b"\xff\xd8", b"\x89"]),
+            length=pl.Series([timedelta(1), timedelta(2)]),
+        )
         frame.write_parquet(tmp_path / "labels.parquet")
         paths = [
             csv("file,age,tall\na.png,7,true\nb.png,,false\n"),
@@ -106,6 +113,28 @@ class TestFolder:
             ("more/d.png", {"split": "2"}),
         ]
         assert rest(source) == [Dropped(OTHER_LABELS)]
+
+    def test_values_are_replaced_before_pictures_are_chosen(self, folder: Path, csv: Callable):
+        path = csv("file,sex\na.png,1\nb.png, 0\nc.PNG,9\nmore/d.png,1\n")
+        replaced = {"gender.1": "Male", "gender.0": "Female", "gender.9": ""}
+        settings = ImageSetSettings(
+            images=str(folder), labels=path, columns={"gender": "sex"}, values=replaced
+        )
+        labels = [dict(each.labels) for each in read(open_images(settings))]
+        assert labels == [{"gender": "Male"}, {"gender": "Female"}, {}, {"gender": "Male"}]
+        men = settings.model_copy(update={"where": {"gender": "Male"}})
+        assert [each.key for each in read(open_images(men))] == ["a.png", "more/d.png"]
+        for entry in ("sex.1", "gender.2", "Male"):
+            wrong = settings.model_copy(update={"values": {**replaced, entry: "x"}})
+            with pytest.raises(InputError, match=f"values: no image has '{entry}'.*it has gender"):
+                open_images(wrong)
+
+    @pytest.mark.parametrize("name", ["../a.png", "more/../../a.png", "/a.png", "s3://x/a.png"])
+    def test_names_that_lead_out_of_the_folder(self, folder: Path, csv: Callable, name: str):
+        (folder.parent / "a.png").write_bytes(png(0))
+        settings = ImageSetSettings(images=str(folder), labels=csv(f"file\nb.png\n{name}\n"))
+        with pytest.raises(InputError, match=rf"labels.csv: row 1, .* {name} leads out of the"):
+            open_images(settings)
 
     def test_pictures_that_are_not_used_are_not_read(self, folder: Path, csv: Callable):
         path = csv("file,split\na.png,2\nnot here.png,1\n")
@@ -142,6 +171,33 @@ class TestFolder:
         with pytest.raises(InputError, match=said):
             open_images(ImageSetSettings(images=str(folder), labels=csv(content)))
 
+    @pytest.mark.parametrize(
+        ("name", "content", "said"),
+        [
+            ("labels.csv", b"file;age\na.png;1,5\n", "separated by semicolons.* a csv .* commas"),
+            ("labels.csv", b"file\tage\na.png\t1\n", "separated by tabs.* a csv .* commas"),
+            ("labels.tsv", b"file,age\na.png,1\n", "separated by commas.* a tsv .* by tabs"),
+            ("labels.csv", "file,age\na.png,1\n".encode("utf-16"), "in UTF-16, .* as UTF-8"),
+            ("labels.csv", "file,age\na.png,1\n".encode("utf-16-le"), "in UTF-16"),
+        ],
+    )
+    def test_tables_that_a_spreadsheet_saves_otherwise(
+        self, folder: Path, tmp_path: Path, name: str, content: bytes, said: str
+    ):
+        (tmp_path / name).write_bytes(content)
+        settings = ImageSetSettings(images=str(folder), labels=str(tmp_path / name))
+        with pytest.raises(InputError, match=rf"{name}: .*{said}"):
+            open_images(settings)
+
+    def test_a_mark_of_utf8_is_no_part_of_a_name(self, folder: Path, tmp_path: Path):
+        (tmp_path / "labels.csv").write_bytes(b"\xef\xbb\xbffile\na.png\n")
+        settings = ImageSetSettings(images=str(folder), labels=str(tmp_path / "labels.csv"))
+        assert [each.key for each in read(open_images(settings))] == ["a.png"]
+
+    def test_a_folder_of_pictures_needs_labels(self, folder: Path):
+        with pytest.raises(InputError, match=r"a folder of 4 pictures, and no tars; .*--labels"):
+            open_images(ImageSetSettings(images=str(folder)))
+
     def test_what_is_not_there(self, folder: Path, csv: Callable, tmp_path: Path):
         path = csv("file,x\na.png,1\n")
         with pytest.raises(InputError, match=r"cannot be read: .*No such file"):
@@ -177,7 +233,8 @@ class TestTars:
     def test_labels_are_the_plain_fields_of_the_json(self, tmp_path: Path, tar_bytes: Tar):
         fields = {
             "gender": "female", "age": 31, "score": 0.5, "person": True, "group": None,
-            "faces": [1], "box": {"x": 1}, "empty": "", "caption": "a nurse", "odd": "\ud800",
+            "faces": [1], "box": {"x": 1}, "empty": "", "blank": " \t", "caption": "a nurse",
+            "odd": " \ud800",
         }  # fmt: skip
         (tmp_path / "a.tar").write_bytes(
             tar_bytes([("1.png", png(1)), ("1.json", json.dumps(fields).encode())])
@@ -194,11 +251,12 @@ class TestTars:
             ("2.png", png(2)), ("2.json", b'{"caption": ["one", " two", "", 3]}'),
             ("3.png", png(3)), ("3.cls", b" 12\n"),
             ("4.png", png(4)), ("4.txt", b"  "), ("4.cls", b"x"), ("4.json", b'{"cls": "y"}'),
+            ("5.png", png(5)), ("5.cls", b" "),
         ]  # fmt: skip
         (tmp_path / "a.tar").write_bytes(tar_bytes(members))
         images = read(open_images(ImageSetSettings(images=str(tmp_path / "a.tar"))))
-        assert [each.captions for each in images] == [("two\nlines",), ("one", "two"), (), ()]
-        assert [dict(each.labels) for each in images] == [{}, {}, {"cls": "12"}, {"cls": "x"}]
+        assert [each.captions for each in images] == [("two\nlines",), ("one", "two"), (), (), ()]
+        assert [dict(each.labels) for each in images] == [{}, {}, {"cls": "12"}, {"cls": "x"}, {}]
 
     def test_samples_of_several_tars_have_names_of_their_own(self, tmp_path: Path, tar_bytes: Tar):
         for name in ("a", "b"):
@@ -254,6 +312,43 @@ class TestTars:
         clash = ImageSetSettings(images=str(tmp_path), columns={"n": "sex"})
         with pytest.raises(InputError, match=r"columns names 'sex' 'n', but there is a label"):
             read(open_images(clash))
+
+    def test_a_name_that_is_asked_for_is_never_another_label(self, tmp_path: Path, tar_bytes: Tar):
+        """Samples that lack `sex` do not lend their own `gender`: two sources would be mixed."""
+        said = [{"sex": "f"}, {"gender": "m"}, {"gender": "f", "n": 1}]
+        members = []
+        for number, fields in enumerate(said):
+            members += [(f"{number}.png", png(number))]
+            members += [(f"{number}.json", json.dumps(fields).encode())]
+        (tmp_path / "a.tar").write_bytes(tar_bytes(members))
+        settings = ImageSetSettings(images=str(tmp_path), columns={"gender": "sex"})
+        labels = [dict(each.labels) for each in read(open_images(settings))]
+        assert labels == [{"gender": "f"}, {}, {"n": "1"}]
+
+    @pytest.mark.parametrize(
+        ("chosen", "said"),
+        [
+            ({"where": {"gendr": "f"}}, "where: no image has a label 'gendr'; it has n, sex"),
+            ({"columns": {"n": "age"}}, "no image has a label 'age' to be 'n'; it has sex$"),
+            ({"values": {"sex.x": "y"}}, r"values: no image has 'sex\.x'.*; it has n, sex"),
+        ],
+    )
+    def test_what_nothing_has_is_known_when_all_was_read(
+        self, tmp_path: Path, tar_bytes: Tar, chosen: dict, said: str
+    ):
+        fields = [b'{"sex": "f", "n": 1}', b'{"sex": " m ", "blank": " "}']
+        for number, content in enumerate(fields):
+            members = [("1.png", png(number)), ("1.json", content)]
+            (tmp_path / f"{number}.tar").write_bytes(tar_bytes(members))
+        source = open_images(ImageSetSettings(images=str(tmp_path), **chosen))
+        source.labeller.check_met("nothing was read, so that nothing can be said")
+        read(source)
+        with pytest.raises(InputError, match=said):
+            source.labeller.check_met("here")
+        right = {"where": {"sex": "male"}, "values": {"sex.m": "male"}, "columns": {"k": "n"}}
+        source = open_images(ImageSetSettings(images=str(tmp_path), **right))
+        assert [dict(each.labels) for each in read(source)] == [{"sex": "male"}]
+        source.labeller.check_met("here")
 
     def test_tables_of_metadata_have_no_pictures(self, tmp_path: Path):
         pl.DataFrame({"uid": ["a"], "caption": ["b"]}).write_parquet(tmp_path / "a.parquet")

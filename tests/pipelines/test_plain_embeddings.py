@@ -71,6 +71,25 @@ class TestInOrder:
         np.testing.assert_array_equal(found.embeddings, ARRAY[[0, 2, 3]])
         assert found.labels["gender"].to_list() == ["1", "-1", None]
 
+    def test_values_are_replaced_and_blank_is_not_known(self, plain: Callable, tmp_path: Path):
+        np.save(tmp_path / "images.npy", ARRAY)
+        found = plain(
+            "Male,age\n1,  \n -1 ,NA\n0,nan\n1, 7\n",
+            columns={"gender": "Male"},
+            values={"gender.1": "male", "gender.-1": "female", "gender.0": ""},
+        )
+        assert found.labels.to_dict(as_series=False) == {
+            "age": [None, "NA", "nan", "7"],
+            "gender": ["male", "female", None, "male"],
+        }
+        other = plain("g\n1\n2\n1\n2\n", values={"g.1": "male"}, where={"g": "male"})
+        assert other.keys == ("0", "2") and other.labels["g"].to_list() == ["male", "male"]
+
+    def test_a_label_that_is_blank_everywhere(self, plain: Callable, tmp_path: Path):
+        np.save(tmp_path / "images.npy", ARRAY)
+        with pytest.raises(InputError, match=r"no image has a label 'Male' to be 'gender'.*has x"):
+            plain("x,Male\n1,\n2, \n3,\n4,\n", columns={"gender": "Male"})
+
     def test_rows_without_a_direction_are_left_out(self, plain: Callable, tmp_path: Path):
         array = ARRAY.copy()
         array[1], array[2, 0] = 0, np.nan
@@ -79,7 +98,7 @@ class TestInOrder:
         assert found.keys == ("a", "d") and found.left_out == {NO_DIRECTION: 2}
         np.testing.assert_array_equal(found.embeddings, ARRAY[[0, 3]])
         np.save(tmp_path / "images.npy", np.zeros((4, 3)))
-        with pytest.raises(InputError, match="no embedding can be used"):
+        with pytest.raises(InputError, match=f"no embedding can be used: 4 x {NO_DIRECTION}"):
             plain("uid,x\na,1\nb,2\nc,3\nd,4\n")
 
     def test_what_does_not_belong_together(self, plain: Callable, tmp_path: Path):
@@ -92,7 +111,9 @@ class TestInOrder:
         whole = rows.replace("a,4", "d,4")
         with pytest.raises(InputError, match="no column 'gender'"):
             plain(whole, where={"gender": "f"})
-        with pytest.raises(InputError, match=r"where {'x': '5'} holds in none of 4 rows"):
+        with pytest.raises(InputError, match=r"values: no image has 'x\.7'.*it has x"):
+            plain(whole, values={"x.7": "seven"})
+        with pytest.raises(InputError, match="where x 5 holds in none of 4 rows"):
             plain(whole, where={"x": "5"})
         with pytest.raises(InputError, match="embedding_key has no effect"):
             plain(whole, embedding_key="l14")

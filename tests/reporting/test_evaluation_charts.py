@@ -13,7 +13,7 @@ from evaluation.draws import Difference, Interval
 from evaluation.results import ProtocolResult, compare_runs
 from m4.errors import InputError
 from reporting.charts import FEWEST, MOST_LABELS
-from reporting.drawings import Table, tables
+from reporting.drawings import Table, readable, tables
 from reporting.evaluation_charts import (
     association_heat_map,
     before_after,
@@ -112,8 +112,53 @@ def test_figures_of_few_images_are_not_shown_but_counted(images: int, hidden: in
     assert drawing.hidden == hidden
     assert ("nurse" in drawing.svg) is (hidden == 0)
     assert drawing.note == (
-        "" if hidden == 0 else f"Left out for resting on fewer than {FEWEST} images: 3."
+        "" if hidden == 0 else f"Left out, as they tell of fewer than {FEWEST} images: 3."
     )
+
+
+def test_a_small_group_is_hidden_wherever_it_is_compared():
+    drawing = skew_dumbbells([result_of("a", BEFORE, smallest_group=FEWEST - 1)], SKEW)
+    assert (drawing.svg, drawing.hidden) == ("", 3)
+    headline = draws_of("association, largest", {"gender: all": 0.4}, smallest_group=3)
+    drawing = headline_dots([run_of("a", [headline]).result])
+    assert (drawing.svg, drawing.hidden) == ("", 1)
+
+
+def test_of_two_groups_none_is_shown_where_one_is_small():
+    sizes = np.array([FEWEST - 1, 500])
+    two = result_of("a", {"female": 0.2, "male": 0.4}, images_of_each=sizes)
+    assert skew_dumbbells([two], SKEW).hidden == 2
+    three = result_of("a", BEFORE, images_of_each=np.array([FEWEST - 1, 500, 500]))
+    drawing = skew_dumbbells([three], SKEW)
+    assert {row["name"] for row in marked(drawing, "point")} == {"nurse", "pilot"}
+
+
+def test_a_word_is_hidden_with_all_its_groups():
+    sizes = np.array([FEWEST - 1, 500, 500, 500])
+    drawing = association_heat_map([words_of("a", CELLS, images_of_each=sizes)], WORDS)
+    assert {row["word"] for row in marked(drawing, "rect")} == {"looks: ugly"}
+    assert drawing.hidden == 2
+
+
+def test_two_models_have_their_own_bands_and_ticks():
+    wide = np.repeat(np.linspace(0.1, 0.5, 100)[:, None], 3, axis=1)
+    both = [result_of("before", BEFORE), result_of("after", AFTER, null=wide)]
+    drawing = skew_dumbbells(both, SKEW)
+    ticks = {row["model"]: row["x"] for row in marked(drawing, "tick")}
+    assert ticks == {"before": pytest.approx(0.1), "after": pytest.approx(0.3)}
+    band, tick, *others = drawing.chart.to_dict()["layer"]
+    assert band["encoding"]["yOffset"]["field"] == tick["encoding"]["yOffset"]["field"] == "model"
+    assert tick["encoding"]["color"]["field"] == "model"
+    assert all("yOffset" not in layer["encoding"] for layer in others)
+
+
+@pytest.mark.parametrize(
+    ("measure", "said"),
+    [("c_asc", "C-ASC"), ("ndkl@10, mean", "NDKL@10, mean"), ("able_x", "able x"),
+     ("max_skew@10", "max skew@10")],
+)  # fmt: skip
+def test_measures_are_named_as_the_field_does(measure: str, said: str):
+    assert readable(measure) == said
 
 
 def test_tables_of_two_tasks_are_told_apart():
@@ -132,14 +177,14 @@ def test_tables_of_two_tasks_are_told_apart():
 
 
 def test_a_table_that_is_not_there_is_said():
-    with pytest.raises(InputError, match=r"no table gender: ndkl; there are gender: max skew@10"):
+    with pytest.raises(InputError, match=r"no table gender: NDKL; there are gender: max skew@10"):
         skew_dumbbells([result_of("a", BEFORE)], Table("gender", "ndkl"))
 
 
 def test_models_that_were_not_measured_alike_are_not_drawn_together():
     draws = [draws_of("ndkl", {"gender: all": 0.1})]
     first = run_of("a", draws).result
-    with pytest.raises(InputError, match="a and b were measured with different digest: d and e"):
+    with pytest.raises(InputError, match="a and b were measured with different digest: the tasks"):
         headline_dots([first, run_of("b", draws, digest="e").result])
     with pytest.raises(InputError, match="models a, a: give each once"):
         headline_dots([first, first])
@@ -196,12 +241,20 @@ def test_a_heat_map_has_a_cell_for_each_word_and_group_and_dots_where_p_is_small
     assert dots == {("crime: thief", "Black"), ("crime: thief", "White")}
 
 
+def test_dots_are_explained_where_there_is_one():
+    says = "at most 5 % false discoveries"
+    assert says in texts(association_heat_map([words_of("a", CELLS)], WORDS).svg)
+    none = association_heat_map([words_of("a", {cell: 0.1 for cell in CELLS})], WORDS)
+    assert marked(none, "point") == [] and says not in texts(none.svg)
+
+
 def test_0_is_the_middle_of_the_colours_of_all_models():
     results = [words_of("a", CELLS), words_of("b", {cell: 0.01 for cell in CELLS})]
     charts = association_heat_map(results, WORDS).chart.to_dict()["vconcat"]
     assert [chart["title"]["text"] for chart in charts] == ["a", "b"]
     for chart in charts:
-        scale = chart["layer"][0]["encoding"]["color"]["scale"]
+        squares = chart.get("layer", [chart])[0]  # without a dot there is one layer
+        scale = squares["encoding"]["color"]["scale"]
         assert (scale["domain"], scale["domainMid"]) == ([-0.4, 0.4], 0)
 
 

@@ -83,6 +83,22 @@ def test_it_says_what_was_measured_and_how():
     assert "the quirks of the code oxai" in page
 
 
+def test_it_says_what_every_task_lost():
+    lost = {"gender": {"not split 2": 1200, "<gender> not known": 3}}
+    run = measured("ViT-B-32", left_out=lost, empty={"race": ("Other",)})
+    page = evaluation_page([ProtocolSection.of([run])])
+    assert "gender: 1,200 left out (not split 2), 3 left out (&lt;gender&gt; not known)." in page
+    assert "race: no images of Other." in page
+    assert "left out (" not in evaluation_page([ProtocolSection.of([measured("ViT-B-32")])])
+
+
+def test_a_figure_without_a_better_direction_claims_none():
+    run = run_of("a", [draws_of("rate", {"all": 0.3}, better=None)])
+    page = evaluation_page([ProtocolSection.of([run])])
+    assert ["rate "] in cells_of(page)
+    assert "None is better" not in page
+
+
 def test_two_models_stand_below_each_other_with_their_differences():
     runs = [measured("before"), measured("after", skew=0.3)]
     page = evaluation_page([ProtocolSection.of(runs)])
@@ -106,7 +122,18 @@ def test_every_table_of_details_has_a_chart():
 def test_figures_of_few_images_are_nowhere():
     page = evaluation_page([ProtocolSection.of([measured("ViT-B-32")])])
     assert "0.123" not in page and "small: all prompts" not in page
-    assert f"Left out for resting on fewer than {FEWEST} images: 1." in page
+    assert f"Left out, as they tell of fewer than {FEWEST} images: 1." in page
+
+
+def test_a_headline_that_compares_a_small_group_is_nowhere_but_counted():
+    headlines = [
+        draws_of("association, largest", {"gender: all": 0.123}, smallest_group=FEWEST - 1),
+        draws_of("association, mean", {"race: all": 0.456}, smallest_group=FEWEST),
+    ]
+    page = evaluation_page([ProtocolSection.of([run_of("a", headlines)])])
+    assert "0.123" not in page and "gender: all" not in page and "race: all" in page
+    # Below the table and below the chart.
+    assert page.count(f"Left out, as they tell of fewer than {FEWEST} images: 1.") == 2
 
 
 def test_transfer_is_shown_where_it_is_given():

@@ -6,10 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from evaluation.transfer import data_associations
+from evaluation.transfer import bias_transfer, data_associations
 from reporting.charts import FEWEST
 from reporting.contents import Contents, read_contents
-from reporting.transfer_points import transfer_points
+from reporting.transfer_points import transfer_measurements, transfer_points
 
 VALUE = "gender.woman"
 
@@ -68,7 +68,20 @@ def test_an_arm_without_a_line_is_left_out(contents: Contents):
     assert transfer_points([], contents.data) == {}
 
 
+def test_each_arm_has_its_line_with_an_interval(contents: Contents):
+    points = transfer_points(contents.trials, contents.data)[VALUE]
+    for arm, figures in transfer_measurements(points).items():
+        rows = points.filter(pl.col("arm") == arm)
+        line = bias_transfer(rows["data"].to_numpy(), rows["model"].to_numpy())
+        assert [each.value for each in figures] == pytest.approx(
+            [line.r, line.r_squared, line.slope, line.sign_agreement]
+        )
+        assert all(each.images == len(rows) for each in figures)
+        assert all(each.p_value is not None and each.p_value > 0 for each in figures)
+
+
 def test_the_report_shows_it(contents: Contents, demo_run: Path):
     page = (demo_run / "report.html").read_text()
     assert "Does bias go from the data into the model?" in page
     assert page.count(">association in the model</text>") == 1
+    assert page.count("<td>original: r squared</td>") == 1

@@ -396,6 +396,12 @@ class TestWrongArguments:
         with pytest.raises(InputError, match="give the name 'ViT-B-32' itself"):
             load_embedder(ModelSettings(name="ViT-B-32"), weights)
 
+    @pytest.mark.parametrize("content", [b"file,gender\na.png,f\n", b"", b"\x80\x02K\x01."])
+    def test_a_file_that_is_no_checkpoint(self, tiny: str, tmp_path: Path, content: bytes):
+        (tmp_path / "labels.csv").write_bytes(content)
+        with pytest.raises(InputError, match=r"labels\.csv(: not a checkpoint|.* cannot be built)"):
+            load_embedder(tiny, tmp_path / "labels.csv")
+
     @pytest.mark.parametrize("device", ["gpu", "cuda:x", "cpu:0", ""])
     def test_no_device(self, device: str):
         with pytest.raises(InputError, match="is not one of auto, cpu, cuda"):

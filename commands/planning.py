@@ -1,0 +1,114 @@
+"""What is checked of a protocol before any image is encoded, which may take hours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from commands.model_source import ImagesOf
+from evaluation.protocol import Protocol, load_protocol
+from evaluation.rank_measures import Compat
+from evaluation.resampling import Resampling
+from evaluation.results import Conditions, ProtocolRun, check_alike, load_result
+from m4.errors import InputError
+from pipelines.image_sets import ImageSetSettings, read_strings
+
+RENAME = "give this result another name (--name, or its key in the suite) or folder"
+
+
+@dataclass(frozen=True, eq=False)
+class Earlier:
+    """A result of another model, to compare with."""
+
+    path: Path
+    run: ProtocolRun
+
+    @classmethod
+    def load(cls, path: Path) -> "Earlier":
+        """Read it. Raises `InputError`."""
+        return cls(path, ProtocolRun.load(path))
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A protocol that is to be run.
+
+    Attributes
+    ----------
+    digest : of the protocol
+    sets : images, by their role in it
+    compat, resampling : how it is run
+    """
+
+    protocol: Protocol
+    digest: str
+    sets: Mapping[str, ImagesOf]
+    compat: Compat | None
+    resampling: Resampling
+
+    @classmethod
+    def of(
+        cls, name: str, sets: Mapping[str, ImagesOf], compat: Compat | None, resampling: Resampling
+    ) -> "Plan":
+        """Read a protocol and its prompts. Raises `InputError` where its sets are not given."""
+        protocol = load_protocol(name)
+        protocol.check(sets, compat)
+        for role, images in sets.items():
+            _check_labels(protocol, role, images)
+        return cls(protocol, protocol.digest, sets, compat, resampling)
+
+    def check(self, model: str, result: Path, earlier: Earlier | None) -> None:
+        """Raise `InputError` where a result would be lost, or cannot be compared with.
+
+        Parameters
+        ----------
+        model : what the model is called
+        result : where this one will be written; a rerun of it may be there
+        """
+        if earlier is not None:
+            if result.resolve() == earlier.path.resolve():
+                raise InputError(
+                    f"{result}: would be written over the result that it is compared with; {RENAME}"
+                )
+            self._check_alike(model, earlier)
+        if not result.exists():
+            return
+        there = load_result(result)
+        if (there.model, there.digest) != (model, self.digest):
+            raise InputError(
+                f"{result}: is the result of {there.model} by {there.protocol} and would be lost; "
+                f"{RENAME}"
+            )
+
+    def _check_alike(self, model: str, earlier: Earlier) -> None:
+        found = earlier.run.result
+        if found.model == model:
+            raise InputError(
+                f"{earlier.path}: its model is called {model} as well; tell the two apart by "
+                "--model-name"
+            )
+        planned = Conditions(
+            protocol=self.protocol.name,
+            title=self.protocol.title,
+            source=self.protocol.source,
+            digest=self.digest,
+            model=model,
+            sets=found.sets,  # of ours nothing is known yet
+            resampling=self.resampling,
+            compat=self.compat,
+        )
+        check_alike(found, planned)
+
+
+def _check_labels(protocol: Protocol, role: str, images: ImagesOf) -> None:
+    """Raise `InputError` where a table of labels lacks one that the protocol reads."""
+    if images.labels is None:
+        return
+    there = {*read_strings(images.labels).columns, *images.columns}
+    if isinstance(images, ImageSetSettings):
+        there.discard(images.file_column)
+    missing = sorted(protocol.labels(role) - there)
+    if missing:
+        raise InputError(
+            f"{images.labels}: no column {missing[0]!r}, which protocol {protocol.name} reads; it "
+            f"has {', '.join(sorted(there))}; name yours with --columns {missing[0]} YOURS"
+        )

@@ -1,0 +1,91 @@
+"""Tables for the screen: what protocols found, and what differs between two models."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from rich.table import Table
+from rich.text import Text
+
+from commands.console import table_of
+from evaluation.draws import Difference, Interval, Measurement, Null
+from evaluation.results import ProtocolRun, RunDifferences
+from reporting.drawings import few_images, readable
+
+MOST_HEADLINES = 12
+
+Found = TypeVar("Found", Measurement, Difference)
+
+
+def headline_table(name: str, run: ProtocolRun) -> Table:
+    """Headlines with their intervals, and what they are without bias; below, what was left out."""
+    rows = []
+    for each in _foremost(run.result.headlines):
+        null, interval = each.null, each.interval
+        few = " (few images)" if few_images(each) else ""
+        rows.append(
+            (
+                f"{_named(each)}{few}",
+                _figure(each.value, interval),
+                "" if null is None else _figure(null.mean, null),
+                "" if each.excess is None else f"{each.excess:+.3f}",
+                "" if each.p_value is None else f"{each.p_value:.2g}",
+            )
+        )
+    level = f"{run.result.resampling.level:.0%}"
+    columns = ("measure", f"figure [{level}]", f"without bias [{level}]", "excess", "p")
+    images = ", ".join(f"{used.images:,} of {used.name}" for used in run.result.sets.values())
+    table = _folding(table_of(f"{name}: {run.result.model}, {images}", columns, rows))
+    notes = (*_cut(run.result.headlines, f"all are in {name}.csv"), *run.result.losses)
+    table.caption = Text("\n".join(notes)) if notes else None
+    return table
+
+
+def difference_table(found: RunDifferences) -> Table:
+    """What differs between two models, headline by headline."""
+    rows = [
+        (
+            _named(each),
+            f"{each.first:.3f}",
+            f"{each.second:.3f}",
+            _figure(each.value, each.interval, sign="+"),
+            "" if each.p_value is None else f"{each.p_value:.2g}",
+        )
+        for each in _foremost(found.headlines)
+    ]
+    columns = ("measure", "first", "second", "difference [interval]", "p")
+    title = f"On the same images and prompts: {found.first}, and {found.second}"
+    table = _folding(table_of(title, columns, rows))
+    notes = _cut(found.headlines, "--json prints all")
+    table.caption = Text("\n".join(notes)) if notes else None
+    return table
+
+
+def _foremost(found: Sequence[Found]) -> Sequence[Found]:
+    """Those with the smallest p-values, where there are too many to look at."""
+    if len(found) <= MOST_HEADLINES:
+        return found
+    by = sorted(found, key=lambda each: 1.0 if each.p_value is None else each.p_value)
+    return by[:MOST_HEADLINES]
+
+
+def _cut(found: Sequence[Found], others: str) -> tuple[str, ...]:
+    if len(found) <= MOST_HEADLINES:
+        return ()
+    return (f"The {MOST_HEADLINES} of {len(found)} headlines with the smallest p; {others}.",)
+
+
+def _named(found: Measurement | Difference) -> str:
+    return f"{readable(found.measure)}; {found.subject}"
+
+
+def _figure(value: float, around: Interval | Null | None, sign: str = "") -> str:
+    shown = f"{value:{sign}.3f}"
+    return shown if around is None else f"{shown} [{around.low:{sign}.3f}, {around.high:{sign}.3f}]"
+
+
+def _folding(table: Table) -> Table:
+    """Names are folded, where figures must stay on their line."""
+    for column in table.columns[1:]:
+        column.no_wrap = True
+    table.columns[0].overflow = "fold"
+    return table
