@@ -136,8 +136,8 @@ def open_model(source: ModelSource, cache: str | None) -> Opened:
     if source.checkpoint is not None:
         path = _checkpoint_file(Path(source.checkpoint))
         embedder = load_checkpoint(path, device=usable_device(source.device))
-        # The name of the space has no folder, which says what was trained.
-        name = f"{path.resolve().parent.name}/{path.stem}"
+        # The folder says what was trained, the digest in the name of the space tells runs apart.
+        name = f"{path.resolve().parent.name}/{embedder.name.rpartition('/')[2]}"
     else:
         embedder = load_embedder(
             str(source.model),

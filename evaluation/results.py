@@ -1,9 +1,8 @@
 """What a protocol found of a model: kept as JSON, as a table, and with its resamples."""
 
+import hashlib
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +35,6 @@ COLUMNS = {
     "smallest_group": pl.Int64,
 }
 NAMED = 8  # of what has no images, in words
-# What numpy and zipfile raise for damaged files; RuntimeError where a file claims to be encrypted.
-UNREADABLE = (
-    OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
-)  # fmt: skip
 
 
 class SetUsed(Model):
@@ -107,10 +102,12 @@ class ProtocolResult(Conditions):
     ----------
     headlines : figures of their own
     details : tables of figures, by subject
+    draws_digest : SHA-256 of the file of draws that it was saved with; None: not saved yet
     """
 
     headlines: tuple[Measurement, ...]
     details: tuple[Measurement, ...]
+    draws_digest: str | None = None
 
     def table(self) -> pl.DataFrame:
         """A row for each figure, the headlines first."""
@@ -179,7 +176,9 @@ class ProtocolRun:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
         write_whole(folder / f"{name}.draws.npz", stream.getvalue())
         write_whole(folder / f"{name}.csv", self.result.table().write_csv().encode())
-        content = self.result.model_dump_json(indent=1) + "\n"
+        digest = hashlib.sha256(stream.getvalue()).hexdigest()
+        kept = self.result.model_copy(update={"draws_digest": digest})
+        content = kept.model_dump_json(indent=1) + "\n"
         write_whole(folder / f"{name}.json", content.encode())
 
     @classmethod
@@ -191,11 +190,15 @@ class ProtocolRun:
         result = load_result(path)
         beside = path.with_suffix(".draws.npz")
         try:
-            with beside.open("rb") as stream:
-                arrays = np.lib.npyio.NpzFile(stream)
-                return cls(result, _draws(arrays, "headlines"), _draws(arrays, "tables"))
-        except UNREADABLE as error:
+            content = beside.read_bytes()
+        except OSError as error:
             raise InputError(f"{beside}: cannot be read: {error}; run the protocol again") from None
+        if hashlib.sha256(content).hexdigest() != result.draws_digest:
+            raise InputError(
+                f"{beside}: is damaged, or was not saved with {path.name}; run the protocol again"
+            )
+        arrays = np.load(io.BytesIO(content), allow_pickle=False)
+        return cls(result, _draws(arrays, "headlines"), _draws(arrays, "tables"))
 
 
 def _arrays(kind: str, draws: Sequence[Draws]) -> dict[str, np.ndarray]:

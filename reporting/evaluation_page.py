@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -30,7 +29,6 @@ from reporting.evaluation_charts import (
     skew_dumbbells,
 )
 from reporting.page import EMPTY, LARGEST
-from reporting.transfer_chart import transfer_fits, transfer_scatter
 
 LINES = "Lines are fitted by least squares."
 NULLS: dict[NullKind, str] = {
@@ -77,22 +75,14 @@ class Row:
     found: Measurement
 
 
-def write_evaluation_page(
-    path: Path, sections: Sequence[ProtocolSection], transfer: pl.DataFrame | None = None
-) -> Path:
+def write_evaluation_page(path: Path, sections: Sequence[ProtocolSection]) -> Path:
     """Write the page and return its path. Parameters and errors as for `evaluation_page`."""
-    storage.write_bytes(str(path), evaluation_page(sections, transfer).encode())
+    storage.write_bytes(str(path), evaluation_page(sections).encode())
     return path
 
 
-def evaluation_page(
-    sections: Sequence[ProtocolSection], transfer: pl.DataFrame | None = None
-) -> str:
+def evaluation_page(sections: Sequence[ProtocolSection]) -> str:
     """The page as HTML that opens anywhere: tables of headlines, and charts of all figures.
-
-    Parameters
-    ----------
-    transfer : points of `reporting.transfer_chart.transfer_scatter`; None: not shown
 
     Raises `InputError` where a section's models were not measured alike, or the page would be
     above `reporting.page.LARGEST` bytes.
@@ -110,8 +100,6 @@ def evaluation_page(
     html = environment.get_template("evaluation_page.html").render(
         models=list(models),
         sections=[_shown(section) for section in sections],
-        transfer=None if transfer is None else _figure(LINES, transfer_scatter(transfer)),
-        fits={} if transfer is None else transfer_fits(transfer),
         fewest=FEWEST,
     )
     size = len(html.encode())

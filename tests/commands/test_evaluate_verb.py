@@ -60,7 +60,7 @@ def test_a_protocol_runs_on_pictures_and_two_models_are_compared(
     code, out, _ = call(capsys, *on_pictures(demo_run, "original", tmp_path, cache, "--json"))
     assert code == 0
     result = json.loads(out)["results"]["original"]
-    assert re.fullmatch(r"original-0/step-\d+", result["model"])
+    assert re.fullmatch(r"original-0/step-\d+@\w+", result["model"])
     assert result["sets"]["images"]["name"] == "gallery-shards"
     measures = {each["measure"] for each in result["headlines"]}
     assert measures == {"association_bias, mean", "association_bias, largest"}

@@ -1,6 +1,5 @@
 """Results: kept, read again, set side by side with those of another model."""
 
-import contextlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +59,8 @@ def test_figures_come_back_as_they_were_saved(tmp_path: Path):
     made.save(tmp_path, "a")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.draws.npz", "a.json"]
     found = ProtocolRun.load(tmp_path / "a.json")
-    assert found.result == made.result == load_result(tmp_path / "a.json")
+    assert found.result == load_result(tmp_path / "a.json")
+    assert found.result.model_copy(update={"draws_digest": None}) == made.result
     for kept, own in ((found.headlines, made.headlines), (found.tables, made.tables)):
         (kept_one,), (own_one,) = kept, own
         for what in ("measure", "names", "images", "better"):
@@ -161,32 +161,21 @@ def test_runs_that_were_not_measured_alike_are_refused(what: str, other: object)
         compare_runs(run_of("a"), run_of("b", **{what: other}))
 
 
-@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, -1])
-def test_a_file_of_draws_that_is_cut_off_is_named(tmp_path: Path, kept: float):
+DAMAGED = r"a\.draws\.npz: is damaged, or was not saved with a\.json; run the protocol again"
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, -1])
+def test_a_file_of_draws_that_is_cut_off_is_named(tmp_path: Path, kept: int):
     run_of("a").save(tmp_path, "a")
     path = tmp_path / "a.draws.npz"
-    content = path.read_bytes()
-    path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    with pytest.raises(InputError, match=r"a\.draws\.npz: cannot be read"):
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InputError, match=DAMAGED):
         ProtocolRun.load(tmp_path / "a.json")
 
 
-@pytest.mark.parametrize(("at", "byte"), [(8, 1), (10, 99)])
-def test_a_file_of_draws_that_claims_to_be_encrypted_or_otherwise_packed_is_named(
-    tmp_path: Path, at: int, byte: int
-):
-    run_of("a").save(tmp_path, "a")
-    path = tmp_path / "a.draws.npz"
-    content = bytearray(path.read_bytes())
-    content[content.index(b"PK\x01\x02") + at] = byte  # of the directory: flags, and the method
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.draws\.npz: cannot be read"):
-        ProtocolRun.load(tmp_path / "a.json")
-
-
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(1, 255))
-def test_a_file_of_draws_with_a_wrong_byte_is_named_or_read(
+def test_a_file_of_draws_with_a_wrong_byte_is_named(
     tmp_path_factory: pytest.TempPathFactory, place: float, byte: int
 ):
     folder = tmp_path_factory.mktemp("damaged")
@@ -194,8 +183,17 @@ def test_a_file_of_draws_with_a_wrong_byte_is_named_or_read(
     content = bytearray((folder / "a.draws.npz").read_bytes())
     content[int(place * len(content))] ^= byte
     (folder / "a.draws.npz").write_bytes(content)
-    with contextlib.suppress(InputError):  # any other error is a traceback
-        assert ProtocolRun.load(folder / "a.json").result == load_result(folder / "a.json")
+    with pytest.raises(InputError, match=DAMAGED):
+        ProtocolRun.load(folder / "a.json")
+
+
+def test_draws_of_another_run_are_not_taken_for_its_own(tmp_path: Path):
+    """Two processes that saved at once under one name may leave a mixed pair."""
+    run_of("a").save(tmp_path, "a")
+    run_of("b", shift=0.1).save(tmp_path, "b")
+    (tmp_path / "b.draws.npz").rename(tmp_path / "a.draws.npz")
+    with pytest.raises(InputError, match=DAMAGED):
+        ProtocolRun.load(tmp_path / "a.json")
 
 
 def test_damaged_files_are_named(tmp_path: Path):

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from evaluation.results import ProtocolRun, SetUsed
@@ -13,15 +12,6 @@ from reporting.charts import FEWEST
 from reporting.evaluation_page import ProtocolSection, evaluation_page, write_evaluation_page
 from reporting.page import EMPTY, LARGEST
 from tests.measured_runs import draws_of, run_of
-
-TRANSFER = pl.DataFrame(
-    {
-        "concept": ["doctor", "nurse", "pilot"],
-        "data": [0.4, -0.3, 0.1],
-        "model": [0.2, -0.1, 0.1],
-        "arm": "ViT-B-32",
-    }
-)
 
 
 def measured(model: str, skew: float = 0.6, **changes: object) -> ProtocolRun:
@@ -136,14 +126,6 @@ def test_a_headline_that_compares_a_small_group_is_nowhere_but_counted():
     assert page.count(f"Left out, as they tell of fewer than {FEWEST} images: 1.") == 2
 
 
-def test_transfer_is_shown_where_it_is_given():
-    section = ProtocolSection.of([measured("ViT-B-32")])
-    assert "From the data to the model" not in evaluation_page([section])
-    page = evaluation_page([section], TRANSFER)
-    table = page.split("<h2>From the data to the model</h2>")[1]
-    assert "<td>ViT-B-32</td><td>3</td>" in table and ">nurse<" in table
-
-
 def test_each_protocol_has_its_part():
     runs = [measured("a"), measured("a", protocol="other", title="Another protocol", digest="e")]
     page = evaluation_page([ProtocolSection.of([run]) for run in runs])
@@ -159,13 +141,13 @@ def test_names_cannot_inject_markup():
     ]
     sets = {evil: SetUsed(name=evil, digest="1", images=5, left_out={evil: 1})}
     run = run_of(evil, draws, title=evil, source=evil, sets=sets, compat=evil)
-    page = evaluation_page([ProtocolSection.of([run])], TRANSFER.with_columns(arm=pl.lit(evil)))
+    page = evaluation_page([ProtocolSection.of([run])])
     assert "<script" not in page and "&lt;script&gt;" in page
 
 
 def test_it_is_small_and_stands_alone():
     runs = [measured("before"), measured("after", skew=0.3)]
-    page = evaluation_page([ProtocolSection.of(runs)], TRANSFER)
+    page = evaluation_page([ProtocolSection.of(runs)])
     assert len(page.encode()) < LARGEST
     assert "<script" not in page and "url(http" not in page and "@import" not in page
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)

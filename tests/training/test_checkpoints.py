@@ -74,7 +74,7 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path):
         with pytest.raises(InputError, match=r"step-00000003.pt: not a checkpoint"):
             latest_checkpoint(tmp_path)
     torch.save({"state_dict": {}}, path)
-    with pytest.raises(InputError, match="not a checkpoint.*; give another, or move it away"):
+    with pytest.raises(InputError, match=r"not a checkpoint.*; give another, or move it away"):
         read_checkpoint(path)
 
 
