@@ -10,7 +10,7 @@ from tyro.conf import Positional, subcommand
 from commands.console import Shown, table_of
 from commands.gallery import EvaluateCommand, evaluate
 from commands.planning import Earlier
-from commands.protocol_tables import difference_table, headline_table
+from commands.protocol_tables import difference_table, headline_table, measurement_table
 from commands.protocols import ProtocolCommand, SuiteSettings, load_suite, run_suite
 from evaluation.clip_benchmark import read_rows, renamed, write_rows
 from evaluation.protocol import FOLDER, built_in_protocols, load_protocol
@@ -124,12 +124,9 @@ def _compare(given: Compared, shown: Shown) -> None:
 def _gallery(settings: EvaluateCommand, shown: Shown) -> None:
     with shown.progress("evaluate") as progress:
         evaluation = evaluate(settings, progress=progress)
-    rows = [
-        (name.replace("_", " "), f"{figure:.4f}") for name, figure in evaluation.headline().items()
-    ]
-    shown.result(
-        evaluation.model_dump(mode="json"), table_of(settings.name, ("measure", "figure"), rows)
-    )
+    found = tuple(evaluation.measurements.values())
+    table = measurement_table(settings.name, found, evaluation.settings.resampling.level)
+    shown.result(evaluation.model_dump(mode="json"), table)
 
 
 def _clip_benchmark(given: ClipBenchmarkTable, shown: Shown) -> None:

@@ -17,9 +17,20 @@ Found = TypeVar("Found", Measurement, Difference)
 
 
 def headline_table(name: str, run: ProtocolRun) -> Table:
-    """Headlines with their intervals, and what they are without bias; below, what was left out."""
+    """Headlines of a protocol, the foremost where there are many; below, what was left out."""
+    result = run.result
+    images = ", ".join(f"{used.images:,} of {used.name}" for used in result.sets.values())
+    title = f"{name}: {result.model}, {images}"
+    table = measurement_table(title, _foremost(result.headlines), result.resampling.level)
+    notes = (*_cut(result.headlines, f"all are in {name}.csv"), *result.losses)
+    table.caption = Text("\n".join(notes)) if notes else None
+    return table
+
+
+def measurement_table(title: str, found: Sequence[Measurement], level: float) -> Table:
+    """Figures with their intervals, and what they are without bias."""
     rows = []
-    for each in _foremost(run.result.headlines):
+    for each in found:
         null, interval = each.null, each.interval
         few = " (few images)" if few_images(each) else ""
         rows.append(
@@ -31,13 +42,8 @@ def headline_table(name: str, run: ProtocolRun) -> Table:
                 "" if each.p_value is None else f"{each.p_value:.2g}",
             )
         )
-    level = f"{run.result.resampling.level:.0%}"
-    columns = ("measure", f"figure [{level}]", f"without bias [{level}]", "excess", "p")
-    images = ", ".join(f"{used.images:,} of {used.name}" for used in run.result.sets.values())
-    table = _folding(table_of(f"{name}: {run.result.model}, {images}", columns, rows))
-    notes = (*_cut(run.result.headlines, f"all are in {name}.csv"), *run.result.losses)
-    table.caption = Text("\n".join(notes)) if notes else None
-    return table
+    columns = ("measure", f"figure [{level:.0%}]", f"without bias [{level:.0%}]", "excess", "p")
+    return _folding(table_of(title, columns, rows))
 
 
 def difference_table(found: RunDifferences) -> Table:

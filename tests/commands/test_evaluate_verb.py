@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -464,3 +465,19 @@ def test_protocols_are_listed(capsys: pytest.CaptureFixture[str]):
     assert "Hair colour, by gender" in " ".join(out.replace("│", " ").split())
     for name in built_in_protocols():  # whole, in the 80 columns of a terminal
         assert f"│ {name} " in out
+
+
+def test_a_gallery_is_measured_with_intervals_and_nulls(
+    demo_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = Path(shutil.copytree(demo_run, tmp_path / "run"))
+    code, out, _ = call(
+        capsys, "gallery", "--checkpoint", str(run / "checkpoints" / "original-0"),
+        "--shards", str(run / "gallery-shards"), "--catalogue", str(run / "catalogue.yaml"),
+        "--run", str(run), "--name", "again-0", "--quiet",
+        "--pairs", "nurse", "doctor", "teacher", "farmer",
+    )  # fmt: skip
+    assert code == 0
+    assert "association" in out and "excess" in out
+    assert "without bias [95%]" in out
+    assert (run / "evaluation" / "again-0.json").is_file()
