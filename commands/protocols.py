@@ -19,6 +19,7 @@ from evaluation.results import ProtocolRun
 from m4.catalogue import Model, explain, read_yaml
 from m4.errors import InputError
 from pipelines.image_sets import ImageSetSettings
+from pipelines.labelled_images import Selection
 from pipelines.plain_embeddings import PlainSettings
 
 ONE = "images"  # the role of the set of a protocol that wants one
@@ -58,7 +59,7 @@ class SuiteSettings(Model):
     resampling: Resampling = Resampling()
 
 
-class ProtocolCommand(ModelSource):
+class ProtocolCommand(ModelSource, Selection):
     """Settings of a protocol that is run on one set of images."""
 
     protocol: Positional[str] = Field(description="name of a built-in protocol, or a YAML file")
@@ -78,16 +79,6 @@ class ProtocolCommand(ModelSource):
         default=None, description="column of --labels that names the file; `file` if left out"
     )
     split: str | None = Field(default=None, description="of a data set of clip_benchmark")
-    columns: dict[str, str] = Field(
-        default_factory=dict, description="names that the protocol wants, and yours: gender Male"
-    )
-    values: dict[str, str] = Field(
-        default_factory=dict,
-        description="values that the protocol wants, by label and your value: gender.1 Male",
-    )
-    where: dict[str, str] = Field(
-        default_factory=dict, description="pictures to use: labels, and the values they must have"
-    )
     out: str = Field(description="folder; <name>.json, .csv, .html and .draws.npz in it")
     name: ResultName | None = Field(
         default=None, description="of the result; the protocol's if left out"

@@ -12,7 +12,7 @@ import numpy as np
 
 from evaluation.draws import Draws
 from evaluation.embeddings import similarity, votes
-from evaluation.groups import Groups, spread
+from evaluation.groups import Groups, OfGroups, spread
 from evaluation.resampling import Resampling
 from m4.catalogue import TARGET_SUM_TOLERANCE, Model
 from m4.errors import InputError
@@ -40,15 +40,9 @@ class PairPreference(Model):
     difference: float
 
 
-class AssociationBias(Model):
-    """Preferences between pairs of labels on images of people, by the groups of one attribute.
+class AssociationBias(OfGroups):
+    """Preferences between pairs of labels on images of people, by the groups of one attribute."""
 
-    `counts` has every group's number of images; `empty` names the groups that have none and took
-    no part.
-    """
-
-    counts: dict[str, int]
-    empty: tuple[str, ...]
     pairs: tuple[PairPreference, ...]
 
     @property

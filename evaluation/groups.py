@@ -7,7 +7,19 @@ from typing import Any
 import numpy as np
 
 from evaluation.resampling import Resampling
+from m4.catalogue import Model
 from m4.errors import InputError
+
+
+class OfGroups(Model):
+    """What was measured of the groups of one attribute.
+
+    `counts` has every group's number of images; `empty` names the groups that have none and took
+    no part.
+    """
+
+    counts: dict[str, int]
+    empty: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)

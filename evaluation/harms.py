@@ -15,7 +15,7 @@ import numpy as np
 
 from evaluation.draws import Draws
 from evaluation.embeddings import similarity, votes
-from evaluation.groups import Groups, spread
+from evaluation.groups import Groups, OfGroups, spread
 from evaluation.resampling import Resampling
 from m4.catalogue import Model
 from m4.errors import InputError
@@ -37,15 +37,9 @@ class HarmfulRate(Model):
     disparity: float
 
 
-class Misclassification(Model):
-    """Harmful misclassification by the groups of one attribute.
+class Misclassification(OfGroups):
+    """Harmful misclassification by the groups of one attribute."""
 
-    `counts` has every group's number of images; `empty` names the groups that have none and took
-    no part.
-    """
-
-    counts: dict[str, int]
-    empty: tuple[str, ...]
     categories: tuple[HarmfulRate, ...]
 
 

@@ -22,7 +22,7 @@ from scipy.stats import entropy
 
 from evaluation.draws import Draws
 from evaluation.embeddings import TIE, similarity, votes
-from evaluation.groups import Groups, Rates, ratio
+from evaluation.groups import Groups, OfGroups, Rates, ratio
 from evaluation.resampling import Resampling
 from m4.catalogue import Model
 from m4.errors import InputError
@@ -47,15 +47,9 @@ class WordAssociation(Model):
     entropy: float
 
 
-class Associations(Model):
-    """Words by groups of one attribute, `top` images looked at for the entropy.
+class Associations(OfGroups):
+    """Words by groups of one attribute, `top` images looked at for the entropy."""
 
-    `counts` has every group's number of images; `empty` names the groups that have none and took
-    no part.
-    """
-
-    counts: dict[str, int]
-    empty: tuple[str, ...]
     top: int
     words: tuple[WordAssociation, ...]
 

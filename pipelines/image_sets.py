@@ -8,7 +8,6 @@ from typing import NamedTuple
 import polars as pl
 from pydantic import Field, model_validator
 
-from m4.catalogue import Model
 from m4.errors import InputError
 from pipelines import storage
 from pipelines.clip_benchmark_sets import TEST, open_clip_benchmark_set, splits_of
@@ -36,7 +35,7 @@ UNREADABLE = "file cannot be read"
 NO_ROW = "pictures that no row names"
 
 
-class ImageSetSettings(Model):
+class ImageSetSettings(Selection):
     """Where labelled pictures are, and which of them are used."""
 
     images: str = Field(
@@ -52,18 +51,6 @@ class ImageSetSettings(Model):
     )
     split: str | None = Field(
         default=None, description=f"of a data set of clip_benchmark; {TEST} if left out"
-    )
-    columns: dict[str, str] = Field(
-        default_factory=dict, description="names that a protocol wants, and yours: gender Male"
-    )
-    values: dict[str, str] = Field(
-        default_factory=dict,
-        description="values that a protocol wants, by label (its new name) and your value: "
-        'gender.1 Male; "" for one that is not to be known',
-    )
-    where: dict[str, str] = Field(
-        default_factory=dict,
-        description="pictures to use: labels by their new names, and the new values they must have",
     )
 
     @model_validator(mode="after")
@@ -88,10 +75,9 @@ def open_images(settings: ImageSetSettings) -> ImageSource:
 
     Raises `InputError` where something is not there, or a setting has no effect.
     """
-    selection = Selection(settings.columns, settings.values, settings.where)
     if settings.labels is not None:
-        return _folder(settings, settings.labels, selection)
-    labeller = Labeller(selection)
+        return _folder(settings, settings.labels)
+    labeller = Labeller(settings)
     if splits_of(settings.images):
         return open_clip_benchmark_set(settings.images, settings.split or TEST, labeller)
     if settings.split is not None:
@@ -218,13 +204,13 @@ def check_names(path: str, frame: pl.DataFrame, column: str) -> None:
         )
 
 
-def _folder(settings: ImageSetSettings, path: str, selection: Selection) -> ImageSource:
+def _folder(settings: ImageSetSettings, path: str) -> ImageSource:
     frame = read_strings(path)
     check_names(path, frame, settings.file_column)
     names = frame[settings.file_column].to_list()
     _check_inside(path, settings.file_column, names)
     unnamed = len(set(_pictures(settings.images)) - set(names))
-    labeller = Labeller(selection)
+    labeller = Labeller(settings)
     rows = read_rows(path, frame.drop(settings.file_column), names, labeller)
     shards = tuple(
         FolderImages(settings.images, rows[first : first + ROWS])

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pydantic import Field
+
+from m4.catalogue import Model
 from m4.errors import InputError, UnusableSample
 from pipelines.groups import Group
 from pipelines.metadata_tables import Dropped
@@ -59,22 +62,21 @@ class ImageShard(Protocol):
     def __iter__(self) -> Iterator[LabelledImage | Dropped | Failure]: ...
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Which labels are taken, under which names, with which values, and which pictures.
+class Selection(Model):
+    """Which labels are taken, under which names, with which values, and which pictures."""
 
-    Attributes
-    ----------
-    columns : the name in a data set, by the name that it is to have
-    values : the value that a label is to have, by "label.value": its new name, and its value in
-        the data set; empty: it is not known
-    where : the value that a label must have for a picture to be used: by its new name, and its new
-        value
-    """
-
-    columns: Mapping[str, str] = field(default_factory=dict)
-    values: Mapping[str, str] = field(default_factory=dict)
-    where: Mapping[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="names that a protocol wants, and yours: gender Male"
+    )
+    values: dict[str, str] = Field(
+        default_factory=dict,
+        description="values that a protocol wants, by label (its new name) and your value: "
+        'gender.1 Male; "" for one that is not to be known',
+    )
+    where: dict[str, str] = Field(
+        default_factory=dict,
+        description="pictures to use: labels by their new names, and the new values they must have",
+    )
 
     def names(self, given: Mapping[str, str], what: str) -> dict[str, str]:
         """Labels under their new names; none keeps a name that another is to have.

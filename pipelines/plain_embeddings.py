@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 import numpy as np
 from pydantic import Field
 
-from m4.catalogue import Model
 from m4.errors import InputError
 from pipelines import storage
 from pipelines.annotators.embedding_tables import FLOATS, IDENTITIES, read_array
@@ -21,7 +20,7 @@ from vision.directions import without_direction
 SHOWN = 3  # texts that an error names
 
 
-class PlainSettings(Model):
+class PlainSettings(Selection):
     """Embeddings of pictures and what is known of these, without the pictures."""
 
     embeddings: str = Field(
@@ -34,18 +33,6 @@ class PlainSettings(Model):
     labels: str = Field(
         description="csv, tsv or parquet with a row for each picture; all columns are labels, but "
         "uid, key and caption"
-    )
-    columns: dict[str, str] = Field(
-        default_factory=dict, description="names that a protocol wants, and yours: gender Male"
-    )
-    values: dict[str, str] = Field(
-        default_factory=dict,
-        description="values that a protocol wants, by label (its new name) and your value: "
-        'gender.1 Male; "" for one that is not to be known',
-    )
-    where: dict[str, str] = Field(
-        default_factory=dict,
-        description="rows to use: labels by their new names, and the new values they must have",
     )
 
 
@@ -61,8 +48,7 @@ def read_plain(settings: PlainSettings) -> EncodedSet:
     for name in list(names)[:1]:  # keys of different shards may be the same
         check_names(path, frame, name)
     keys = next(iter(names.values()), [str(row) for row in range(len(frame))])
-    selection = Selection(settings.columns, settings.values, settings.where)
-    rows = read_rows(path, frame.drop(list(names)), keys, Labeller(selection))
+    rows = read_rows(path, frame.drop(list(names)), keys, Labeller(settings))
     wanted = [number for number, row in enumerate(rows) if row.used]
     if not wanted:
         asked = ", ".join(f"{name} {value}" for name, value in settings.where.items())
