@@ -85,8 +85,10 @@ def _named(found: Measurement | Difference) -> str:
 
 
 def _figure(value: float, around: Interval | Null | None, sign: str = "") -> str:
-    shown = f"{value:{sign}.3f}"
-    return shown if around is None else f"{shown} [{around.low:{sign}.3f}, {around.high:{sign}.3f}]"
+    shown = f"{value:{sign}z.3f}"
+    if around is None:
+        return shown
+    return f"{shown}\n[{around.low:{sign}z.3f}, {around.high:{sign}z.3f}]"  # names need the width
 
 
 def _folding(table: Table) -> Table:
