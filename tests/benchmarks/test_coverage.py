@@ -36,22 +36,24 @@ def test_biased_populations_are_told_apart_from_the_others() -> None:
 
 def test_intervals_by_hand() -> None:
     bootstrap = np.arange(101.0)[:, None]
-    draws = Draws("x", ("y",), np.array([50.0]), bootstrap, None, images=10)
+    draws = Draws("x", ("y",), np.array([50.0]), bootstrap, None, images=10, better="lower")
     for method in (coverage.percentile, coverage.basic, coverage.bias_corrected, coverage.ours):
         found = method(draws, 0.95)
         assert found is not None
         assert (found.low, found.high) == pytest.approx((2.5, 97.5))
-    draws = Draws("x", ("y",), np.array([40.0]), bootstrap, None, images=10)
+    draws = Draws("x", ("y",), np.array([40.0]), bootstrap, None, images=10, better="lower")
     assert coverage.basic(draws, 0.95).high == 80 - 2.5
     assert coverage.percentile(draws, 0.95).high == 97.5
     assert coverage.bias_corrected(draws, 0.95).high < 97  # drawn to where the figure is
-    draws = Draws("x", ("y",), np.array([-1.0]), bootstrap, None, images=10)
+    draws = Draws("x", ("y",), np.array([-1.0]), bootstrap, None, images=10, better="lower")
     assert coverage.bias_corrected(draws, 0.95).high < 5  # below all resamples
 
 
 def test_the_excess_is_of_a_bias_above_its_null() -> None:
     bootstrap = np.arange(101.0)[:, None]
-    draws = Draws("x", ("y",), np.array([40.0]), bootstrap, np.full((100, 1), 30.0), images=10)
+    draws = Draws(
+        "x", ("y",), np.array([40.0]), bootstrap, np.full((100, 1), 30.0), images=10, better="lower"
+    )
     found = coverage.of_excess(draws, 0.95)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((10 - 47.5, 10 + 47.5))
