@@ -16,6 +16,7 @@ from m4.solving import processors
 from vision.directions import normalised
 
 PARTS = 4  # of the draws, for each thread
+UNLIKELY = 0.01  # chance below which a gallery is not taken to be drawn from its reference shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,15 +194,15 @@ class Unbiased:
     ndkl: np.ndarray
 
     @classmethod
-    def of(cls, sizes: np.ndarray, log_shares: np.ndarray, k: int, level: float) -> "Unbiased":
+    def of(cls, sizes: np.ndarray, log_shares: np.ndarray, k: int) -> "Unbiased":
         """From the galleries' own groups and their reference, both (galleries, G)."""
         images = sizes.sum(axis=1, keepdims=True)
         own, reference = sizes / images, np.where(sizes > 0, log_shares, 0.0)
         away = np.log(np.where(sizes > 0, own, 1.0)) - reference
-        expected = np.where(sizes > 0, images * np.exp(reference), 1.0)
-        # A reference may name groups that the gallery lacks; Pearson's sum leaves these out.
-        squares = np.where(sizes > 0, (sizes - expected) ** 2 / expected, 0.0)
-        alike = chi2.sf(squares.sum(axis=1), (sizes > 0).sum(axis=1) - 1) > 1 - level
+        asked = np.isfinite(log_shares)  # of the groups of other galleries it says nothing
+        expected = images * np.exp(np.where(asked, log_shares, 0.0))
+        squares = np.where(asked, (sizes - expected) ** 2 / expected, 0.0)
+        alike = chi2.sf(squares.sum(axis=1), asked.sum(axis=1) - 1) > UNLIKELY
         away[alike] = 0.0
         skews = np.where(sizes > 0, away, -math.log(k) - log_shares)
         return cls(skews.max(axis=1), _smallest(skews), (own * away).sum(axis=1))

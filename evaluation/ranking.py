@@ -175,7 +175,7 @@ def retrieval_skew(
     sizes = dict(sorted(Counter(crowd.groups).items(), key=str))
     by_gallery, asked = crowd.sizes(names), crowd.gallery_of_prompt
     own_shares = draws[0].log_shares[0]
-    unbiased = Unbiased.of(by_gallery, own_shares, k, resampling.level)
+    unbiased = Unbiased.of(by_gallery, own_shares, k)
     source = "given shares" if isinstance(reference, Mapping) else reference
     never_above_0 = compat is None and k * np.exp(own_shares.min()) > 1 - ROUNDING
     depth = "" if ndkl_k is None else f"@{ndkl_k}"
