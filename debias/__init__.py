@@ -1,0 +1,18 @@
+"""Post-hoc methods that take bias out of a trained model's embeddings; each one file or class."""
+
+from importlib import import_module
+from typing import Any
+
+_NAMES = {
+    "debias.method": ("Method", "load_method"),
+    "debias.projection": ("CalibratedProjection", "OrthogonalProjection"),
+    "debias.relatives": ("ClipClip", "ClosedForm", "GroupMeanProjection", "group_means"),
+}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,254 @@
+"""What all methods share: fit, transform, save and load.
+
+A method is saved as a folder: `arrays.safetensors`, what it learned, and `method.json`, which
+names the class, its parameters, the dimension and the digest of the arrays. The JSON is written
+last, so that a folder is a method whole or not at all.
+"""
+
+import hashlib
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from m4.catalogue import Model, explain
+from m4.errors import InputError
+from vision.directions import normalised
+
+ARRAYS, RECORD = "arrays.safetensors", "method.json"
+SINGLE = 1e-6  # lengths below this, single precision does not tell from zero
+
+
+@dataclass(eq=False)
+class Method(ABC):
+    """A debiasing method on embeddings, in the manner of scikit-learn.
+
+    Parameters are given to the class, arrays to `fit`; what is learned are float64 arrays whose
+    names end in "_". Embeddings are (n, d) numpy arrays or torch tensors of a floating type; what
+    comes out is of the same kind, type and device, and has rows of unit length. Rows need not be
+    of unit length on input.
+
+    Parameters
+    ----------
+    space : name of the embedding space, "ViT-B-32/openai"; checked by `load_method`
+    """
+
+    LEARNED: ClassVar[tuple[str, ...]]  # names of the arrays, whose last axis is d
+
+    space: str | None = field(default=None, kw_only=True)
+    dimension_: int = field(default=0, init=False)  # d; 0 before it is fitted
+
+    @abstractmethod
+    def fit(self, *args: Any, **kwargs: Any) -> Self:
+        """Learn from arrays, given by keyword; each class documents its own."""
+
+    @abstractmethod
+    def _images(self, rows: np.ndarray) -> np.ndarray:
+        """Move rows of unit length, (n, d) float64; the result need not have unit length."""
+
+    @abstractmethod
+    def _texts(self, rows: np.ndarray) -> np.ndarray:
+        """As `_images`, for texts."""
+
+    def transform_images(self, embeddings: Any, names: Sequence[str] | None = None) -> Any:
+        """Debias embeddings of images, (n, d); rows of unit length come out.
+
+        `names`, of the n rows, are for error messages. Raises `InputError` where the method is
+        not fitted or d is another, and naming a row that has no direction or keeps none.
+        """
+        return self._apply(self._images, embeddings, "images", names)
+
+    def transform_texts(self, embeddings: Any, names: Sequence[str] | None = None) -> Any:
+        """Debias embeddings of texts, (n, d); as `transform_images`."""
+        return self._apply(self._texts, embeddings, "texts", names)
+
+    def get_params(self) -> dict[str, Any]:
+        """The parameters, by name: what makes the same method, not yet fitted."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+
+    def save(self, folder: Path | str) -> None:
+        """Write the fitted method to a folder, which is made where it is missing."""
+        from safetensors.numpy import save
+
+        self._check_fitted()
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        # safetensors writes the memory as it lies
+        arrays = save({name: np.ascontiguousarray(getattr(self, name)) for name in self.LEARNED})
+        record = _Record(
+            method=type(self).__name__,
+            parameters=self.get_params(),
+            dimension=self.dimension_,
+            sha256=hashlib.sha256(arrays).hexdigest(),
+        )
+        _write_whole(folder / ARRAYS, arrays)
+        _write_whole(folder / RECORD, (record.model_dump_json(indent=1) + "\n").encode())
+
+    def _apply(
+        self,
+        move: Callable[[np.ndarray], np.ndarray],
+        embeddings: Any,
+        what: str,
+        names: Sequence[str] | None,
+    ) -> Any:
+        self._check_fitted()
+        least = resolution(embeddings, what)
+        if names is not None and len(names) != len(embeddings):
+            raise InputError(
+                f"{what}: {len(names)} names for {len(embeddings)} rows; give one each"
+            )
+        rows = unit_rows(embeddings, what, names)
+        if rows.shape[1] != self.dimension_:
+            raise InputError(
+                f"{what}: embeddings of {rows.shape[1]} numbers, but {type(self).__name__} was "
+                f"fitted on {self.dimension_}; give those of the same model, or fit it again"
+            )
+        moved = move(rows)
+        lengths = np.linalg.norm(moved, axis=1, keepdims=True)
+        gone = np.flatnonzero(lengths[:, 0] < least)
+        if len(gone):
+            name = f" ({names[gone[0]]!r})" if names is not None else ""
+            raise InputError(
+                f"{what}: {type(self).__name__} leaves nothing of row {gone[0]}{name}, length "
+                f"{lengths[gone[0], 0]:.1e} of 1; leave it out, or fit on other prompts or groups"
+            )
+        return _like(embeddings, moved / lengths)
+
+    def _check_fitted(self) -> None:
+        if not self.dimension_:
+            raise InputError(f"{type(self).__name__} is not fitted; call `fit` first")
+
+
+class _Record(Model):
+    version: Literal[1] = 1
+    method: str
+    parameters: dict[str, Any]
+    dimension: int = Field(ge=1)
+    sha256: str
+
+
+def load_method(
+    folder: Path | str,
+    *,
+    kind: type[Method] = Method,
+    dimension: int | None = None,
+    space: str | None = None,
+) -> Method:
+    """Read what `Method.save` wrote.
+
+    Raises `InputError` where a file is missing or damaged, and where the method is no `kind`, or
+    is for embeddings of another dimension or space than the ones given.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    folder = Path(folder)
+    try:
+        record = _Record.model_validate_json((folder / RECORD).read_bytes())
+        content = (folder / ARRAYS).read_bytes()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read as a method: {error}") from None
+    except ValidationError as error:
+        raise InputError(f"{folder / RECORD}: not a method: {explain(error)}") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != record.sha256:
+        raise InputError(
+            f"{folder / ARRAYS}: its SHA-256 is {found[:12]}, but {RECORD} says "
+            f"{record.sha256[:12]}; copy or fit it again"
+        )
+    try:
+        method = _named(record.method)(**record.parameters)
+        arrays = load(content)
+        if set(arrays) != set(method.LEARNED):
+            raise InputError(f"arrays {sorted(arrays)}, expected {sorted(method.LEARNED)}")
+    except (TypeError, ValueError, SafetensorError) as error:
+        raise InputError(f"{folder}: not a method: {error}; fit it again") from None
+    for name, array in arrays.items():
+        if array.shape[-1:] != (record.dimension,):
+            raise InputError(
+                f"{folder}: {name} has shape {array.shape}, but {RECORD} says dimension "
+                f"{record.dimension}; fit it again"
+            )
+        setattr(method, name, array)
+    method.dimension_ = record.dimension
+    _check_wanted(method, folder, kind, dimension, space)
+    return method
+
+
+def _check_wanted(
+    method: Method, folder: Path, kind: type[Method], dimension: int | None, space: str | None
+) -> None:
+    if not isinstance(method, kind):
+        raise InputError(
+            f"{folder}: holds {type(method).__name__}, not {kind.__name__}; give another folder"
+        )
+    if dimension not in (None, method.dimension_):
+        raise InputError(
+            f"{folder}: for embeddings of {method.dimension_} numbers, not {dimension}; fit it on "
+            "embeddings of the same model"
+        )
+    if space not in (None, method.space):
+        raise InputError(
+            f"{folder}: for embeddings of {method.space or 'a space without a name'}, not "
+            f"{space}; fit it on embeddings of that"
+        )
+
+
+def resolution(embeddings: Any, what: str) -> float:
+    """The length, of 1, that rounding hides: 4 units of relative rounding, at least `SINGLE`.
+
+    Raises `InputError` where the numbers are not of a floating type.
+    """
+    if _is_tensor(embeddings):
+        import torch
+
+        floating = embeddings.dtype.is_floating_point
+        rounding = torch.finfo(embeddings.dtype).eps if floating else 0.0
+    else:
+        dtype = np.asarray(embeddings).dtype
+        floating = np.issubdtype(dtype, np.floating)
+        rounding = float(np.finfo(dtype).eps) if floating else 0.0
+    if not floating:
+        raise InputError(f"{what}: embeddings are not of a floating type; convert them first")
+    return max(4 * rounding, SINGLE)
+
+
+def unit_rows(embeddings: Any, what: str, names: Sequence[str] | None = None) -> np.ndarray:
+    """Embeddings as float64 rows of unit length; errors as `vision.directions.normalised`."""
+    if _is_tensor(embeddings):
+        embeddings = embeddings.detach().cpu().double().numpy()
+    return normalised(embeddings, what, names)
+
+
+def _is_tensor(embeddings: Any) -> bool:
+    torch = sys.modules.get("torch")  # where nobody imported it, nothing is a tensor
+    return torch is not None and isinstance(embeddings, torch.Tensor)
+
+
+def _like(given: Any, rows: np.ndarray) -> Any:
+    if not _is_tensor(given):
+        return rows.astype(np.asarray(given).dtype)
+    import torch
+
+    return torch.from_numpy(rows).to(device=given.device, dtype=given.dtype)
+
+
+def _named(name: str) -> type[Method]:
+    import debias
+
+    found = getattr(debias, name) if name in debias.__all__ else None
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise InputError(f"{name!r} is no method of this version")
+    return found
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

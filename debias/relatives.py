@@ -1,0 +1,206 @@
+"""Short relatives of the projections, for images and texts alike.
+
+What is called published here is from notes on the papers, and was not checked against them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from debias.method import Method, resolution, unit_rows
+from debias.projection import outside, span_basis
+from m4.errors import InputError
+
+NEIGHBOURS = 3  # of the estimator of information; scikit-learn's own choice
+
+
+def group_means(embeddings: Any, groups: Sequence[Any]) -> np.ndarray:
+    """The mean direction of each group of embeddings (n, d), in the order of sorted labels.
+
+    `groups` are n labels. Returns (k, d) float64, means of rows of unit length. Raises
+    `InputError` where there are not n labels, or only one group.
+    """
+    rows = unit_rows(embeddings, "images")
+    labels, codes = _checked_groups(groups, len(rows))
+    return np.stack([rows[codes == code].mean(axis=0) for code in range(len(labels))])
+
+
+class _Both(Method):
+    """A method that does the same to images and texts."""
+
+    def _images(self, rows: np.ndarray) -> np.ndarray:
+        return self._texts(rows)
+
+
+@dataclass(eq=False)
+class ClipClip(_Both):
+    """Drops the dimensions that tell most of an attribute: CLIP-clip.
+
+    Wang, Liu and Wang, "Are Gender-Neutral Queries Really Gender-Neutral?" (2021, arXiv
+    2109.05433): the d - keep dimensions of the images with the highest mutual information with
+    the attribute are dropped from both modalities, so rows of `keep` numbers come out.
+
+    Published: the rule, and keep = 400 of 512. Ours: scikit-learn's estimator of the information
+    (by 3 nearest neighbours) with a fixed seed, and the normalisation afterwards.
+
+    Does not help where the bias is spread over many dimensions, a little in each.
+
+    Parameters
+    ----------
+    keep : dimensions that stay, at least 1
+    seed : of the noise by which the estimator tells equal numbers apart
+    """
+
+    LEARNED: ClassVar[tuple[str, ...]] = ("information_",)
+
+    keep: int = 400
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.keep < 1:
+            raise InputError(f"keep is {self.keep}; give at least 1 dimension")
+
+    def fit(self, *, images: Any, groups: Sequence[Any]) -> Self:
+        """Learn from embeddings of images (n, d) and the attribute's n labels.
+
+        Raises `InputError` where `keep` is not below d or a group has fewer than 4 images, or as
+        `group_means`.
+        """
+        from sklearn.feature_selection import mutual_info_classif
+
+        rows = unit_rows(images, "images")
+        if self.keep >= rows.shape[1]:
+            raise InputError(
+                f"keep is {self.keep} of {rows.shape[1]} dimensions, so that none would be "
+                "dropped; keep fewer"
+            )
+        labels, codes = _checked_groups(groups, len(rows))
+        for label, count in zip(labels, np.bincount(codes), strict=True):
+            if count <= NEIGHBOURS:
+                raise InputError(
+                    f"groups: {count} examples of '{label}', too few to estimate information "
+                    f"from; give at least {NEIGHBOURS + 1} of each group"
+                )
+        information = mutual_info_classif(
+            rows, codes, discrete_features=False, n_neighbors=NEIGHBOURS, random_state=self.seed
+        )
+        self.information_ = np.asarray(information, dtype=np.float64)
+        self.dimension_ = rows.shape[1]
+        return self
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Positions of the dimensions that stay, ascending; of equal ones the first."""
+        return np.sort(np.argsort(self.information_, kind="stable")[: self.keep])
+
+    def _texts(self, rows: np.ndarray) -> np.ndarray:
+        return rows[:, self.kept]
+
+
+@dataclass(eq=False)
+class GroupMeanProjection(_Both):
+    """Turns each embedding inside the span of the groups, to be equally near to all: WRING.
+
+    Gerych et al., "WRING Out the Bias: A Rotation-Based Alternative to Projection Debiasing"
+    (ICLR 2026). With the k group directions as the columns of A and P the projection onto their
+    span,
+        v - Pv + ||Pv|| n(A(A'A)^-1 1).
+    A row keeps its length, and its inner product with every group is the same. What lies outside
+    the span keeps its size, where a plain projection lengthens it by ||v||/||v - Pv||.
+
+    Published: the formula. Ours: group directions of unit length (else equal inner products are
+    not equal angles), and the use on images and texts alike.
+
+    Does not help where the group directions do not hold the bias of the images (see
+    `OrthogonalProjection`); `group_means` of images do. Two groups that point in opposite
+    directions have no direction between them in their span.
+    """
+
+    LEARNED: ClassVar[tuple[str, ...]] = ("basis_", "between_")
+
+    def fit(self, *, groups: Any) -> Self:
+        """Learn from one embedding per group, (k, d): `group_means`, or prompts.
+
+        Raises `InputError` where they depend on each other: (A'A)^-1 does not exist.
+        """
+        rows = unit_rows(groups, "groups")
+        self.basis_ = span_basis(groups, "groups")
+        if len(self.basis_) < len(rows) or len(rows) < 2:
+            raise InputError(
+                f"groups: {len(rows)} directions of rank {len(self.basis_)}; give at least two "
+                "that do not depend on each other"
+            )
+        between = np.linalg.lstsq(rows, np.ones(len(rows)), rcond=None)[0]
+        self.between_ = between / np.linalg.norm(between)
+        self.dimension_ = rows.shape[1]
+        return self
+
+    def _texts(self, rows: np.ndarray) -> np.ndarray:
+        left = outside(self.basis_, rows)
+        lengths = np.linalg.norm(rows @ self.basis_.T, axis=1, keepdims=True)
+        return left + lengths * self.between_
+
+
+@dataclass(eq=False)
+class ClosedForm(_Both):
+    """Shrinks the attribute's part of each embedding to where bias and loss are balanced.
+
+    Lian et al. (2026). For v of unit length, a is its part in the span of the attribute's
+    differences and b the rest, p = ||a||, q = ||b||,
+        E = p + (1 - q)/p,   alpha = (E - q sqrt(E^2 - p^2))/(E^2 + q^2),
+        u = alpha n(a) + sqrt(1 - alpha^2) n(b).
+
+    Published: these formulas. Derived by us: alpha is the smaller root of
+    (1 - <u, v>)/(1 - q) = ||alpha n(a)||/p, so u is the point of the unit sphere where the larger
+    of two shares is least: of the loss of full removal (u = n(b)) that is suffered, and of the
+    bias that remains. It is computed by e = E/p = (2 + q)/(1 + q), which needs no division by p:
+    as p goes to 0, so does what changes.
+
+    Does not help as much as a projection, by intent: between .38 p and .5 p of the bias remain.
+    As any method by directions, it rests on where these come from (see `OrthogonalProjection`).
+    """
+
+    LEARNED: ClassVar[tuple[str, ...]] = ("basis_",)
+
+    def fit(self, *, groups: Any) -> Self:
+        """Learn from one embedding per group, (k, d): prompts, or `group_means`.
+
+        The span is of the differences of groups, each at unit length, from the first one. Raises
+        `InputError` where a group equals the first, to rounding.
+        """
+        rows = unit_rows(groups, "groups")
+        differences = rows[1:] - rows[0]
+        lengths = np.linalg.norm(differences, axis=1)
+        if len(rows) < 2 or lengths.min() < resolution(groups, "groups"):
+            raise InputError(
+                f"groups: {len(rows)} directions, of which another equals the first or is "
+                "missing; give at least two that differ"
+            )
+        self.basis_ = span_basis(differences, "differences of groups")
+        self.dimension_ = rows.shape[1]
+        return self
+
+    def _apply(self, move: Any, embeddings: Any, what: str, names: Sequence[str] | None) -> Any:
+        # A row inside the span has no n(b), and is refused here.
+        super()._apply(lambda rows: outside(self.basis_, rows), embeddings, what, names)
+        return super()._apply(move, embeddings, what, names)
+
+    def _texts(self, rows: np.ndarray) -> np.ndarray:
+        rest = outside(self.basis_, rows)
+        q = np.linalg.norm(rest, axis=1, keepdims=True)
+        p = np.linalg.norm(rows @ self.basis_.T, axis=1, keepdims=True)
+        e = (2 + q) / (1 + q)
+        share = (e - q * np.sqrt(e**2 - 1)) / ((e * p) ** 2 + q**2)  # alpha / p
+        return share * (rows - rest) + np.sqrt(1 - (share * p) ** 2) * (rest / q)
+
+
+def _checked_groups(groups: Sequence[Any], rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct labels, sorted, and each row's position among them."""
+    if len(groups) != rows:
+        raise InputError(f"groups: {len(groups)} labels for {rows} embeddings; give one each")
+    labels, codes = np.unique(np.asarray(groups), return_inverse=True)
+    if len(labels) < 2:
+        raise InputError(f"groups: all are '{labels[0]}'; give embeddings of at least two groups")
+    return labels, codes
