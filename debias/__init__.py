@@ -4,6 +4,8 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {
+    "debias.fair_clip": ("FairCLIP",),
+    "debias.fairer_clip": ("FairerCLIP",),
     "debias.method": ("Method", "load_method"),
     "debias.projection": ("CalibratedProjection", "OrthogonalProjection"),
     "debias.relatives": ("ClipClip", "ClosedForm", "GroupMeanProjection", "group_means"),

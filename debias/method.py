@@ -40,6 +40,7 @@ class Method(ABC):
     """
 
     LEARNED: ClassVar[tuple[str, ...]]  # names of the arrays, whose last axis is d
+    OTHER_AXES: ClassVar[tuple[str, ...]] = ()  # those among them whose last axis is not
 
     space: str | None = field(default=None, kw_only=True)
     dimension_: int = field(default=0, init=False)  # d; 0 before it is fitted
@@ -170,7 +171,7 @@ def load_method(
     except (TypeError, ValueError, SafetensorError) as error:
         raise InputError(f"{folder}: not a method: {error}; fit it again") from None
     for name, array in arrays.items():
-        if array.shape[-1:] != (record.dimension,):
+        if name not in method.OTHER_AXES and array.shape[-1:] != (record.dimension,):
             raise InputError(
                 f"{folder}: {name} has shape {array.shape}, but {RECORD} says dimension "
                 f"{record.dimension}; fit it again"

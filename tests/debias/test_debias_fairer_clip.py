@@ -1,0 +1,312 @@
+"""FairerCLIP: its eigenproblem against naive formulas, and a bias no linear map can remove."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from debias import FairerCLIP, OrthogonalProjection, load_method
+from debias.fairer_clip import fourier
+from m4.errors import InputError
+
+
+@dataclass(frozen=True)
+class World:
+    images: np.ndarray
+    labels: np.ndarray
+    attributes: np.ndarray
+    texts: np.ndarray
+    spurious: np.ndarray
+
+    def worst_group(self, predicted: np.ndarray) -> float:
+        right = predicted == self.labels
+        return min(
+            float(right[(self.labels == label) & (self.attributes == attribute)].mean())
+            for label in set(self.labels.tolist())
+            for attribute in set(self.attributes.tolist())
+        )
+
+    def zero_shot(self, texts: np.ndarray) -> np.ndarray:
+        return np.argmax(unit(self.images) @ unit(texts).T, axis=1)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def exclusive_or(seed: int, part: int = 0, n: int = 1000, classes: int = 2) -> World:
+    """The attribute shifts every class's axis; apart from that it is the product of two axes.
+
+    A linear map that forgets the attribute forgets the classes: only a product tells it.
+    """
+    d = 8 + classes
+    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(d, d)))[0]
+    random = np.random.default_rng([seed, part])
+    labels = random.integers(0, classes, n)
+    attributes = np.where(random.random(n) < 0.85, labels % 2, 1 - labels % 2)
+    first = random.choice([-1, 1], n)
+    images = 0.1 * random.normal(size=(n, d))
+    images[:, 0] += 1
+    images[:, 1] += first + 0.3 * random.normal(size=n)
+    images[:, 2] += first * (2 * attributes - 1) + 0.3 * random.normal(size=n)
+    centred = np.eye(classes) - 1 / classes
+    parity = np.array([1.0, -1.0])[np.arange(classes) % 2]
+    shift = -np.outer(2 * attributes - 1, parity - parity.mean()) / np.sqrt(classes)
+    noise = random.normal(size=(n, classes))
+    axes = images[:, 3 : 3 + classes]
+    axes += 1.4 * centred[labels] + 0.8 * shift + 0.45 * noise
+    texts = np.zeros((classes, d))
+    texts[:, 0], texts[:, 3 : 3 + classes] = 1, 1.4 * centred
+    return World(images @ turn, labels, attributes, texts @ turn, np.eye(d)[1:3] @ turn)
+
+
+def fitted(world: World, labels: np.ndarray | None = None, **parameters: object) -> FairerCLIP:
+    method = FairerCLIP(**{"features": 200, **parameters})
+    return method.fit(
+        images=world.images, attributes=world.attributes, texts=world.texts, labels=labels
+    )
+
+
+def naive(rows: np.ndarray, frequencies: np.ndarray, kernels, gamma: float):
+    """B and C by n x n kernels of the +-1 codings, as printed, and the centred features."""
+    n = len(rows)
+    features = fourier(unit(rows), frequencies)
+    away = np.eye(n) - 1 / n
+    objective = np.zeros((features.shape[1],) * 2)
+    for values, weight in kernels:
+        coding = 2.0 * (values[:, None] == np.unique(values)) - 1
+        matrix = features.T @ away @ coding @ coding.T @ away @ features
+        objective += weight * matrix / np.linalg.norm(matrix, 2)
+    constraint = features.T @ away @ features + n * gamma * np.eye(features.shape[1])
+    return objective, constraint, away @ features
+
+
+@pytest.mark.parametrize(("seed", "classes"), [(0, 2), (1, 2), (2, 3), (3, 4)])
+def test_the_solution_is_stationary_for_the_printed_formulas(seed, classes):
+    world = exclusive_or(seed, n=120, classes=classes)
+    found = fitted(world, world.labels, features=40, tau_z_images=0.0, gamma_images=1e-2)
+    kernels = [(world.labels, 1.0), (world.attributes, -0.7 / 0.3)]
+    b, c, _ = naive(world.images, found.image_frequencies_, kernels, 1e-2)
+    u = found.image_map_.T / np.sqrt(120)
+    np.testing.assert_allclose(u.T @ c @ u, np.eye(u.shape[1]), atol=1e-8)
+    middle = u.T @ b @ u  # diagonal, but for the rotation onto the texts
+    np.testing.assert_allclose(b @ u, c @ u @ middle, atol=1e-8)
+    values = np.sort(np.linalg.eigvals(np.linalg.solve(c, b)).real)[::-1]
+    np.testing.assert_allclose(np.linalg.eigvalsh(middle)[::-1], values[: u.shape[1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_generic_optimiser_finds_nothing_better(seed):
+    world = exclusive_or(seed, n=60)
+    found = fitted(world, world.labels, features=8, tau_z_images=0.0, gamma_images=1e-2)
+    kernels = [(world.labels, 1.0), (world.attributes, -0.7 / 0.3)]
+    b, c, _ = naive(world.images, found.image_frequencies_, kernels, 1e-2)
+
+    def quotient(u: np.ndarray) -> float:
+        return float(u @ b @ u / (u @ c @ u))
+
+    starts = np.random.default_rng(seed).normal(size=(5, 8))
+    best = max(-minimize(lambda u: -quotient(u), start, tol=1e-12).fun for start in starts)
+    assert quotient(found.image_map_[0]) == pytest.approx(best, rel=1e-4)
+    assert quotient(found.image_map_[0]) >= best - 1e-12
+
+
+def test_features_estimate_the_gaussian_kernel():
+    random = np.random.default_rng(0)
+    rows, width = random.normal(size=(20, 5)), 1.7
+    features = fourier(rows, random.normal(size=(40_000, 5)) / width)
+    squares = ((rows[:, None] - rows) ** 2).sum(axis=2)
+    expected = np.exp(-squares / (2 * width**2))
+    np.testing.assert_allclose(features @ features.T, expected, atol=0.02)
+
+
+def test_the_width_is_half_the_median_squared_distance():
+    world = exclusive_or(0, n=300)
+    rows = unit(world.images)
+    squares = ((rows[:, None] - rows) ** 2).sum(axis=2)[np.triu_indices(300, 1)]
+    found = fitted(world, world.labels, features=1000).image_frequencies_
+    assert np.mean(found**2) == pytest.approx(2 / np.median(squares), rel=0.06)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_planted_product_is_removed_where_a_projection_fails(seed, labelled):
+    world, unseen = exclusive_or(seed), exclusive_or(seed, 1)
+    zero_shot = unseen.worst_group(unseen.zero_shot(world.texts))
+    for spurious in (world.spurious, group_difference(world)):
+        projection = OrthogonalProjection().fit(spurious=spurious)
+        texts = projection.transform_texts(world.texts)
+        assert unseen.worst_group(unseen.zero_shot(texts)) < zero_shot + 0.02
+    labels = world.labels if labelled else None
+    kept, removed = (fitted(world, labels, tau_images=tau) for tau in (0.0, 0.7))
+    found = unseen.worst_group(removed.predict(unseen.images, world.texts))
+    assert found > zero_shot + 0.1
+    assert found > unseen.worst_group(kept.predict(unseen.images, world.texts)) + 0.05
+    assert shift(removed, unseen) < 0.7 * shift(kept, unseen)
+
+
+def group_difference(world: World) -> np.ndarray:
+    one, other = (world.images[world.attributes == each].mean(axis=0) for each in (0, 1))
+    return (one - other)[None]
+
+
+def shift(method: FairerCLIP, world: World) -> float:
+    """How far the attribute moves the predictions of a class, mean of the classes."""
+    predicted = method.predict(world.images, world.texts)
+    shares = [
+        [
+            predicted[(world.labels == label) & (world.attributes == attribute)].mean()
+            for attribute in (0, 1)
+        ]
+        for label in (0, 1)
+    ]
+    return float(np.mean(np.abs(np.diff(shares))))
+
+
+def test_tau_0_removes_nothing_whatever_the_attributes():
+    world = exclusive_or(0, n=200)
+    random = np.random.default_rng(0).permutation(world.attributes)
+    for tau, same in ((0.0, True), (0.3, False)):
+        maps = [
+            FairerCLIP(features=100, tau_images=tau, tau_texts=tau)
+            .fit(images=world.images, attributes=each, texts=world.texts, labels=world.labels)
+            .image_map_
+            for each in (world.attributes, random)
+        ]
+        assert np.array_equal(*maps) == same
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(("seed", "classes"), [(0, 3), (1, 4), (2, 6)])
+def test_several_classes_gain_for_their_worst_group(seed, classes, labelled):
+    world, unseen = (exclusive_or(seed, part, 1500, classes) for part in (0, 1))
+    method = fitted(world, world.labels if labelled else None, tau_images=0.5)
+    assert method.image_map_.shape == method.text_map_.shape
+    assert 2 <= len(method.image_map_) <= classes - 1
+    moved = method.transform_images(unseen.images)
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 1)
+    found = method.predict(unseen.images, world.texts)
+    scores = moved @ method.transform_texts(world.texts).T
+    np.testing.assert_array_equal(found, np.argmax(scores, axis=1))
+    zero_shot = unseen.zero_shot(world.texts)
+    assert unseen.worst_group(found) > unseen.worst_group(zero_shot)
+    assert np.mean(found == unseen.labels) > np.mean(zero_shot == unseen.labels) - 0.05
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_dimension_is_a_sign_that_tells_two_texts_apart(seed):
+    world = exclusive_or(seed, n=300)
+    method = fitted(world, world.labels)
+    texts, images = method.transform_texts(world.texts), method.transform_images(world.images)
+    assert set(images[:, 0]) == {-1.0, 1.0}
+    assert texts[0, 0] == -texts[1, 0]
+    found = method.predict(world.images, world.texts)
+    np.testing.assert_array_equal(found == 1, images[:, 0] == texts[1, 0])
+    assert np.mean(found == world.labels) > 0.8
+    half = method.transform_images(world.images.astype(np.float16))
+    assert np.mean(half == images) > 0.99  # no image is refused for lying near the boundary
+    with pytest.raises(InputError, match="one dimension tells 2 classes apart, not 3"):
+        method.predict(world.images, np.concatenate([world.texts, world.spurious[:1]]))
+
+
+def test_one_seed_gives_one_result_and_another_another():
+    world = exclusive_or(0, n=200)
+    one, same, other = (fitted(world, seed=seed) for seed in (1, 1, 2))
+    for name in FairerCLIP.LEARNED:
+        np.testing.assert_array_equal(getattr(one, name), getattr(same, name))
+    assert not np.array_equal(one.image_map_, other.image_map_)
+
+
+def test_rounds_refresh_the_predicted_classes_and_labels_need_one():
+    world = exclusive_or(0, n=300)
+    one, two = (fitted(world, rounds=rounds) for rounds in (1, 2))
+    predicted = world.zero_shot(world.texts)
+    first = fitted(world, predicted, rounds=5)
+    np.testing.assert_array_equal(one.image_map_, first.image_map_)
+    assert not np.array_equal(one.image_map_, two.image_map_)
+
+
+def test_classes_may_be_renumbered_and_attributes_be_words():
+    world = exclusive_or(0, n=200)
+    words = np.array(["a man", "a woman"])[world.attributes].tolist()
+    named = FairerCLIP(features=200).fit(
+        images=world.images, attributes=words, texts=world.texts, labels=world.labels.tolist()
+    )
+    np.testing.assert_array_equal(named.image_map_, fitted(world, world.labels).image_map_)
+    swapped = FairerCLIP(features=200).fit(
+        images=world.images,
+        attributes=world.attributes,
+        texts=world.texts[::-1],
+        labels=1 - world.labels,
+    )
+    agree = swapped.predict(world.images, world.texts) == named.predict(world.images, world.texts)
+    assert agree.mean() > 0.98
+
+
+def test_it_is_saved_and_loaded(tmp_path):
+    world = exclusive_or(0, n=200, classes=4)
+    method = fitted(world, world.labels, space="ViT-B-32/openai", tau_images=0.5)
+    method.save(tmp_path)
+    loaded = load_method(tmp_path, kind=FairerCLIP, dimension=12, space="ViT-B-32/openai")
+    assert loaded.get_params() == method.get_params()
+    np.testing.assert_array_equal(
+        loaded.transform_images(world.images), method.transform_images(world.images)
+    )
+    np.testing.assert_array_equal(
+        loaded.transform_texts(world.texts), method.transform_texts(world.texts)
+    )
+
+
+def test_no_dimension_left_is_refused():
+    world = exclusive_or(0, n=100)
+    for labels, parameters, side in (
+        (world.attributes, {}, "images"),
+        (world.labels, {"tau_texts": 0.9}, "texts"),
+    ):
+        with pytest.raises(InputError, match=f"{side}: no dimension depends more on the class"):
+            fitted(world, labels, **parameters)
+
+
+def test_what_does_not_fit_together_is_refused():
+    world = exclusive_or(0, n=50)
+    given = {
+        "images": world.images,
+        "attributes": world.attributes,
+        "texts": world.texts,
+        "labels": world.labels,
+    }
+    towards_one = 0.1 * world.images + world.texts[1]
+    for changed, message in (
+        ({"attributes": np.zeros(50)}, "attributes: all 50 are 0"),
+        ({"labels": np.ones(50, int)}, "labels: all 50 are 1"),
+        ({"labels": None, "images": towards_one}, "classes predicted: all 50 are 1"),
+        ({"attributes": world.attributes[:49]}, r"attributes: shape \(49,\) for 50 images"),
+        ({"labels": world.labels[:49]}, r"labels: shape \(49,\) for 50 images"),
+        ({"labels": world.labels + 1}, "labels go from 1 to 2, but there are 2 texts"),
+        ({"labels": world.labels * 0.5}, "labels are float64"),
+        ({"texts": world.texts[:, :9]}, "images have 10 numbers, texts 9"),
+        ({"texts": world.texts[[0, 0]]}, "texts: all 2 rows are the same"),
+    ):
+        with pytest.raises(InputError, match=message):
+            FairerCLIP(features=20).fit(**{**given, **changed})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"gamma_images": 0.0}, "gamma_images is 0.0"),
+        ({"gamma_texts": float("nan")}, "gamma_texts is nan"),
+        ({"tau_images": 1.0}, "tau_images is 1.0"),
+        ({"tau_texts": -0.1}, "tau_texts is -0.1"),
+        ({"tau_z_images": 1.5}, "tau_z_images is 1.5"),
+        ({"tau_z_texts": float("nan")}, "tau_z_texts is nan"),
+        ({"features": 7}, "features is 7; give an even number"),
+        ({"rounds": 0}, "rounds is 0; give at least 1"),
+        ({"dimensions": 0}, "dimensions is 0; give at least 1"),
+        ({"seed": -1}, "seed is -1; give at least 0"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(parameters, message):
+    with pytest.raises(InputError, match=message):
+        FairerCLIP(**parameters)
