@@ -43,7 +43,9 @@ class FairerCLIP(Method):
     not correspond.
 
     Needs memory for several arrays of n x D. Does not help where zero-shot is already good for
-    every group: on small sets of ours with ViT-B/32 it then hurts. For two classes all that a
+    every group: on small sets of ours with ViT-B/32 it then hurts. Without labels it learns from
+    its own predictions: of six classes on planted data, the worst group gained on average, and
+    lost .08 on the worst of several seeds. For two classes all that a
     text can hold is its class, so that tau_texts removes nothing but weighs against the class.
 
     The default parameters are the published ones of Waterbirds with ViT-L/14; those of CelebA are
