@@ -65,8 +65,7 @@ class Resampling(Model):
         nothing else.
         """
         values = np.asarray(values, dtype=np.float64)
-        counts = self.counts(len(values))
-        return np.concatenate([counts[rows] @ values for rows in _blocks(*counts.shape)])
+        return _products(self.counts(len(values)), values)
 
     def group_sums(self, values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray]:
         """Sums by group over the items of each bootstrap resample.
@@ -79,8 +78,9 @@ class Resampling(Model):
         Returns sums (resamples, g, m) and the groups' sizes (resamples, g).
         """
         values, groups = _checked(values, groups)
-        sums = [self.sums(values * members[:, None]) for members in groups.T]
-        return np.stack(sums, axis=1), self.sums(groups)
+        counts = self.counts(len(values))
+        sums = [_products(counts, values * members[:, None]) for members in groups.T]
+        return np.stack(sums, axis=1), _products(counts, groups)
 
     def permuted_group_sums(self, values: Any, groups: Any, strata: Any = None) -> np.ndarray:
         """Sums by group where the items trade their groups; (permutations, g, m).
@@ -130,6 +130,11 @@ def _checked(values: Any, groups: Any) -> tuple[np.ndarray, np.ndarray]:
             "each for every item"
         )
     return values, groups
+
+
+def _products(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """counts (resamples, n) times values (n, m), without a copy of all counts as floats."""
+    return np.concatenate([counts[rows] @ values for rows in _blocks(*counts.shape)])
 
 
 def _blocks(rows: int, columns: int) -> Iterator[slice]:
