@@ -6,7 +6,6 @@ last, so that a folder is a method whole or not at all.
 """
 
 import hashlib
-import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from pydantic import Field, ValidationError
 
 from m4.catalogue import Model, explain
 from m4.errors import InputError
+from m4.files import write_whole
 from vision.directions import normalised
 
 ARRAYS, RECORD = "arrays.safetensors", "method.json"
@@ -88,8 +88,8 @@ class Method(ABC):
             dimension=self.dimension_,
             sha256=hashlib.sha256(arrays).hexdigest(),
         )
-        _write_whole(folder / ARRAYS, arrays)
-        _write_whole(folder / RECORD, (record.model_dump_json(indent=1) + "\n").encode())
+        write_whole(folder / ARRAYS, arrays)
+        write_whole(folder / RECORD, (record.model_dump_json(indent=1) + "\n").encode())
 
     def _apply(
         self,
@@ -97,7 +97,9 @@ class Method(ABC):
         embeddings: Any,
         what: str,
         names: Sequence[str] | None,
+        must_remain: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> Any:
+        """Move rows; `must_remain` gives parts of them that must keep a length as well."""
         self._check_fitted()
         least = resolution(embeddings, what)
         if names is not None and len(names) != len(embeddings):
@@ -110,8 +112,16 @@ class Method(ABC):
                 f"{what}: embeddings of {rows.shape[1]} numbers, but {type(self).__name__} was "
                 f"fitted on {self.dimension_}; give those of the same model, or fit it again"
             )
+        if must_remain is not None:
+            self._lengths(must_remain(rows), least, what, names)
         moved = move(rows)
-        lengths = np.linalg.norm(moved, axis=1, keepdims=True)
+        return _like(embeddings, moved / self._lengths(moved, least, what, names))
+
+    def _lengths(
+        self, rows: np.ndarray, least: float, what: str, names: Sequence[str] | None
+    ) -> np.ndarray:
+        """Lengths of rows, (n, 1). Raises `InputError` naming one of which nothing is left."""
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         gone = np.flatnonzero(lengths[:, 0] < least)
         if len(gone):
             name = f" ({names[gone[0]]!r})" if names is not None else ""
@@ -119,7 +129,7 @@ class Method(ABC):
                 f"{what}: {type(self).__name__} leaves nothing of row {gone[0]}{name}, length "
                 f"{lengths[gone[0], 0]:.1e} of 1; leave it out, or fit on other prompts or groups"
             )
-        return _like(embeddings, moved / lengths)
+        return lengths
 
     def _check_fitted(self) -> None:
         if not self.dimension_:
@@ -247,9 +257,3 @@ def _named(name: str) -> type[Method]:
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise InputError(f"{name!r} is no method of this version")
     return found
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

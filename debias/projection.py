@@ -148,8 +148,9 @@ class CalibratedProjection(Method):
         Raises `InputError` as `Method.transform_images`, and for a text inside the span of the
         spurious prompts, of which the calibration alone would leave what means nothing.
         """
-        self._apply(lambda rows: outside(self.basis_, rows), embeddings, "texts", names)
-        return super().transform_texts(embeddings, names)
+        return self._apply(
+            self._texts, embeddings, "texts", names, lambda rows: outside(self.basis_, rows)
+        )
 
     def _images(self, rows: np.ndarray) -> np.ndarray:
         return rows

@@ -182,13 +182,19 @@ class ClosedForm(_Both):
         self.dimension_ = rows.shape[1]
         return self
 
-    def _apply(self, move: Any, embeddings: Any, what: str, names: Sequence[str] | None) -> Any:
-        # A row inside the span has no n(b), and is refused here.
-        super()._apply(lambda rows: outside(self.basis_, rows), embeddings, what, names)
-        return super()._apply(move, embeddings, what, names)
+    def transform_images(self, embeddings: Any, names: Sequence[str] | None = None) -> Any:
+        """As `Method.transform_images`; a row inside the span, which has no n(b), is refused."""
+        return self._apply(self._images, embeddings, "images", names, self._rest)
+
+    def transform_texts(self, embeddings: Any, names: Sequence[str] | None = None) -> Any:
+        """As `transform_images`, for texts."""
+        return self._apply(self._texts, embeddings, "texts", names, self._rest)
+
+    def _rest(self, rows: np.ndarray) -> np.ndarray:
+        return outside(self.basis_, rows)
 
     def _texts(self, rows: np.ndarray) -> np.ndarray:
-        rest = outside(self.basis_, rows)
+        rest = self._rest(rows)
         q = np.linalg.norm(rest, axis=1, keepdims=True)
         p = np.linalg.norm(rows @ self.basis_.T, axis=1, keepdims=True)
         e = (2 + q) / (1 + q)

@@ -72,19 +72,7 @@ def representation_bias(
     Raises `InputError` where fewer than two values compete, where the targets do not sum to 1,
     or where a row has no direction.
     """
-    scores = similarity(images, prompts)
-    if scores.shape[1] != len(targets):
-        raise InputError(f"{scores.shape[1]} prompts for {len(targets)} targets; give one for each")
-    if len(targets) < 2:
-        raise InputError("one value alone is always preferred; give at least two prompts")
-    if abs(sum(targets.values()) - 1.0) > TARGET_SUM_TOLERANCE:
-        raise InputError(
-            f"the targets of {', '.join(targets)} sum to {sum(targets.values()):.6g}; preferences "
-            "among prompts sum to 1, so the targets must too"
-        )
-    preference = dict(zip(targets, votes(scores).mean(axis=0).tolist(), strict=True))
-    bias = {name: abs(preference[name] - share) for name, share in targets.items()}
-    return RepresentationBias(preference=preference, target=dict(targets), bias=bias)
+    return _representation(_preferred(images, prompts, targets), targets)
 
 
 def association_bias(
@@ -110,17 +98,7 @@ def association_bias(
     two groups have images, so that nothing can be compared, or where a row has no direction.
     """
     for_first = _prefers_first(images, prompts, labels, pairs)
-    known = Groups.of(groups, len(for_first))
-    found = []
-    for pair, shares in zip(pairs, known.means(for_first).T, strict=True):
-        preference = dict(zip(known.names, shares.tolist(), strict=True))
-        difference = max(preference.values()) - min(preference.values())
-        found.append(
-            PairPreference(
-                first=pair[0], second=pair[1], preference=preference, difference=difference
-            )
-        )
-    return AssociationBias(counts=known.counts, empty=known.empty, pairs=tuple(found))
+    return _association(for_first, pairs, Groups.of(groups, len(for_first)))
 
 
 def representation_bias_draws(
@@ -135,8 +113,8 @@ def representation_bias_draws(
 
     Parameters and errors as for `representation_bias`.
     """
-    found = representation_bias(images, prompts, targets)
-    preferred = votes(similarity(images, prompts))
+    preferred = _preferred(images, prompts, targets)
+    found = _representation(preferred, targets)
     n, shares = len(preferred), np.array(list(targets.values()))
     drawn = resampling.generator(n, f"preferences among {', '.join(targets)}").multinomial(
         n, shares / shares.sum(), size=resampling.permutations
@@ -172,9 +150,9 @@ def association_bias_draws(
 
     Parameters and errors as for `association_bias`.
     """
-    found = association_bias(images, prompts, labels, pairs, groups)
     for_first = _prefers_first(images, prompts, labels, pairs)
     known = Groups.of(groups, len(for_first))
+    found = _association(for_first, pairs, known)
     differences = known.rates(for_first, resampling).reduced(spread)
     details = Draws(
         measure="association_bias",
@@ -189,6 +167,27 @@ def association_bias_draws(
         unbiased=0.0,
     )
     return details, details.mean("all pairs"), details.maximum("all pairs")
+
+
+def _preferred(images: Any, prompts: Any, targets: Mapping[str, float]) -> np.ndarray:
+    """Each image's vote for each value; (n, k)."""
+    scores = similarity(images, prompts)
+    if scores.shape[1] != len(targets):
+        raise InputError(f"{scores.shape[1]} prompts for {len(targets)} targets; give one for each")
+    if len(targets) < 2:
+        raise InputError("one value alone is always preferred; give at least two prompts")
+    if abs(sum(targets.values()) - 1.0) > TARGET_SUM_TOLERANCE:
+        raise InputError(
+            f"the targets of {', '.join(targets)} sum to {sum(targets.values()):.6g}; preferences "
+            "among prompts sum to 1, so the targets must too"
+        )
+    return votes(scores)
+
+
+def _representation(preferred: np.ndarray, targets: Mapping[str, float]) -> RepresentationBias:
+    preference = dict(zip(targets, preferred.mean(axis=0).tolist(), strict=True))
+    bias = {name: abs(preference[name] - share) for name, share in targets.items()}
+    return RepresentationBias(preference=preference, target=dict(targets), bias=bias)
 
 
 def _prefers_first(
@@ -206,3 +205,18 @@ def _prefers_first(
             raise InputError(f"pair {pair}: give two different labels of {', '.join(labels)}")
     chosen = [votes(scores[:, [column[name] for name in pair]])[:, 0] for pair in pairs]
     return np.stack(chosen, axis=1)
+
+
+def _association(
+    for_first: np.ndarray, pairs: Sequence[tuple[str, str]], known: Groups
+) -> AssociationBias:
+    found = []
+    for pair, shares in zip(pairs, known.means(for_first).T, strict=True):
+        preference = dict(zip(known.names, shares.tolist(), strict=True))
+        difference = max(preference.values()) - min(preference.values())
+        found.append(
+            PairPreference(
+                first=pair[0], second=pair[1], preference=preference, difference=difference
+            )
+        )
+    return AssociationBias(counts=known.counts, empty=known.empty, pairs=tuple(found))

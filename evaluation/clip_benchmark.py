@@ -16,10 +16,10 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from evaluation.files import write_whole
 from evaluation.results import ProtocolResult, load_result
 from m4.catalogue import Model, explain
 from m4.errors import InputError
+from m4.files import write_whole
 
 CLASSIFICATION, RETRIEVAL = "zeroshot_classification", "zeroshot_retrieval"
 FACTS = ("dataset", "model", "pretrained", "task", "language")

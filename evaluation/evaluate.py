@@ -7,7 +7,6 @@ from pydantic import ValidationError
 
 from evaluation.bias import AssociationBias, RepresentationBias
 from evaluation.draws import Measurement
-from evaluation.files import write_whole
 from evaluation.gallery import Gallery, GalleryCounts
 from evaluation.gallery_measures import (
     Asked,
@@ -23,6 +22,7 @@ from evaluation.quality import WorstGroup, ZeroShot
 from evaluation.retrieval import Retrieval
 from m4.catalogue import Catalogue, Model, explain
 from m4.errors import InputError
+from m4.files import write_whole
 from vision.prompts import TextEncoder
 
 

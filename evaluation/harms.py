@@ -69,7 +69,12 @@ def misclassification(
     rates sum to 1 by construction, or fewer than two groups have images.
     """
     harmful = _harmful(images, prompts, classes, categories)
-    known = Groups.of(groups, len(harmful))
+    return _misclassification(harmful, categories, Groups.of(groups, len(harmful)))
+
+
+def _misclassification(
+    harmful: np.ndarray, categories: Mapping[str, Sequence[str]], known: Groups
+) -> Misclassification:
     by_group, overall = known.means(harmful), harmful[known.anyone].mean(axis=0)
     found = [
         HarmfulRate(
@@ -102,9 +107,9 @@ def misclassification_draws(
 
     Parameters and errors as for `misclassification`.
     """
-    found = misclassification(images, prompts, classes, categories, groups)
     harmful = _harmful(images, prompts, classes, categories)
     known = Groups.of(groups, len(harmful))
+    found = _misclassification(harmful, categories, known)
     rates = known.rates(harmful, resampling)
     cells = rates.reduced(lambda array: np.swapaxes(array, -1, -2).reshape(len(array), -1))
     details = Draws(

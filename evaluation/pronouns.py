@@ -82,7 +82,10 @@ def resolution(
     Raises `InputError` where an image's occupation has no texts, its gender is not one of the
     first two, or one of these has no image.
     """
-    resolved = _resolve(images, prompts, occupations, genders, pronouns)
+    return _resolution(_resolve(images, prompts, occupations, genders, pronouns))
+
+
+def _resolution(resolved: "_Resolved") -> Resolution:
     right, known = resolved.right, resolved.groups
     accuracy = dict(zip(known.names, known.means(right[:, None])[:, 0].tolist(), strict=True))
     by_occupation = []
@@ -127,8 +130,8 @@ def resolution_draws(
 
     Parameters and errors as for `resolution`.
     """
-    found = resolution(images, prompts, occupations, genders, pronouns)
     resolved = _resolve(images, prompts, occupations, genders, pronouns)
+    found = _resolution(resolved)
     accuracies = _accuracies(resolved, resampling)
     biases = accuracies.reduced(_signed)
     n = len(resolved.right)

@@ -5,8 +5,9 @@ one ranking. Here it is measured of all of them, as they are, under resampling a
 """
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -163,65 +164,133 @@ def retrieval_skew(
     names = sorted({*crowd.groups, *(reference if isinstance(reference, Mapping) else ())}, key=str)
     draws = _group_draws(crowd, names, reference, resampling)
     tops = [top_counts(rankings, each, k, compat) for each in draws]
-
-    def over(measure: str, arrays: Sequence[np.ndarray], **facts: Any) -> OverPrompts:
-        observed, bootstrap, null = arrays
-        measure += "" if compat is None else f", {compat}"
-        facts = {"smallest_group": min(sizes.values()), **facts}
-        return phrases.over(
-            Draws(measure, phrases.names, observed[0], bootstrap, null, len(crowd.rows), **facts)
-        )
-
-    sizes = dict(sorted(Counter(crowd.groups).items(), key=str))
-    by_gallery, asked = crowd.sizes(names), crowd.gallery_of_prompt
-    own_shares = draws[0].log_shares[0]
-    unbiased = Unbiased.of(by_gallery, own_shares, k)
+    measured = _Measured(crowd, rankings, phrases, names, draws, tops, k, compat)
     source = "given shares" if isinstance(reference, Mapping) else reference
-    never_above_0 = compat is None and k * np.exp(own_shares.min()) > 1 - ROUNDING
-    depth = "" if ndkl_k is None else f"@{ndkl_k}"
-    bias = absolute_bias = None
-    if pair is not None:
-        columns = names.index(pair[0]), names.index(pair[1])
-        signed = [biases(top, *columns) for top in tops]
-        smallest = {"smallest_group": min(sizes[name] for name in pair)}
-        label = f"bias@{k}, {pair[0]} over {pair[1]}"
-        bias = over(label, signed, bounds=(-1.0, 1.0), better="nearer 0", tail="both", **smallest)
-        absolute_bias = over(
-            f"absolute {label}",
-            [np.abs(each) for each in signed],
-            bounds=(0.0, 1.0),
-            better="lower",
-            unbiased=np.abs(biases(by_gallery, *columns))[asked],
-            **smallest,
-        )
+    bias, absolute_bias = (None, None) if pair is None else measured.bias_at_k(*pair)
     return RetrievalSkew(
-        sizes=sizes,
+        sizes=measured.group_sizes,
         unknown=len(images) - len(crowd.rows),
-        max_skew=over(
-            f"max_skew@{k}, {source}",
-            [max_skews(rankings, *each, k) for each in zip(draws, tops, strict=True)],
-            bounds=(0.0, np.inf),
-            better="lower",
-            unbiased=unbiased.max_skew[asked],
-        ),
-        min_skew=over(
-            f"min_skew@{k}, {source}",
-            [min_skews(rankings, *each, k) for each in zip(draws, tops, strict=True)],
-            bounds=(-np.inf, 0.0 if never_above_0 else np.inf),
-            better="nearer 0",
-            tail="lower",
-            unbiased=unbiased.min_skew[asked],
-        ),
-        ndkl=over(
-            f"ndkl{depth}, {source}",
-            [ndkls(rankings, each, ndkl_k, compat) for each in draws],
-            bounds=(0.0, np.inf),
-            better="lower",
-            unbiased=unbiased.ndkl[asked],
-        ),
+        max_skew=measured.max_skew(source),
+        min_skew=measured.min_skew(source),
+        ndkl=measured.ndkl(source, ndkl_k),
         bias=bias,
         absolute_bias=absolute_bias,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """Rankings of a crowd, under the three draws of its groups, as they are first.
+
+    Attributes
+    ----------
+    names : of the groups, G of them
+    tops : images of each group in the top K of each ranking, for each of the draws
+    """
+
+    crowd: "_Crowd"
+    rankings: Rankings
+    phrases: Phrases
+    names: list[Any]
+    draws: tuple[GroupDraws, GroupDraws, GroupDraws]
+    tops: list[np.ndarray]
+    k: int
+    compat: Compat | None
+
+    @cached_property
+    def group_sizes(self) -> dict[Hashable, int]:
+        """Images of each group, in the order of the groups' names."""
+        return dict(sorted(Counter(self.crowd.groups).items(), key=str))
+
+    @cached_property
+    def gallery_sizes(self) -> np.ndarray:
+        """Images of each group in each gallery, (galleries, G)."""
+        return self.crowd.sizes(self.names)
+
+    @property
+    def reference_shares(self) -> np.ndarray:
+        """ln of the reference shares of each gallery as it is, (galleries, G)."""
+        return self.draws[0].log_shares[0]
+
+    @cached_property
+    def unbiased(self) -> Unbiased:
+        """What the galleries' own shares give against the reference."""
+        return Unbiased.of(self.gallery_sizes, self.reference_shares, self.k)
+
+    def max_skew(self, source: str) -> OverPrompts:
+        """MaxSkew@K; `source` says what the reference is."""
+        return self._over(
+            f"max_skew@{self.k}, {source}",
+            [max_skews(self.rankings, *each, self.k) for each in self._with_tops()],
+            bounds=(0.0, np.inf),
+            better="lower",
+            unbiased=self._of_prompts(self.unbiased.max_skew),
+        )
+
+    def min_skew(self, source: str) -> OverPrompts:
+        """MinSkew@K; `source` as for `max_skew`."""
+        never_above_0 = (
+            self.compat is None and self.k * np.exp(self.reference_shares.min()) > 1 - ROUNDING
+        )
+        return self._over(
+            f"min_skew@{self.k}, {source}",
+            [min_skews(self.rankings, *each, self.k) for each in self._with_tops()],
+            bounds=(-np.inf, 0.0 if never_above_0 else np.inf),
+            better="nearer 0",
+            tail="lower",
+            unbiased=self._of_prompts(self.unbiased.min_skew),
+        )
+
+    def ndkl(self, source: str, depth: int | None) -> OverPrompts:
+        """NDKL of the top `depth`; None: of whole rankings. `source` as for `max_skew`."""
+        return self._over(
+            f"ndkl{'' if depth is None else f'@{depth}'}, {source}",
+            [ndkls(self.rankings, each, depth, self.compat) for each in self.draws],
+            bounds=(0.0, np.inf),
+            better="lower",
+            unbiased=self._of_prompts(self.unbiased.ndkl),
+        )
+
+    def bias_at_k(self, first: Hashable, second: Hashable) -> tuple[OverPrompts, OverPrompts]:
+        """Bias@K of two groups, with its sign and without."""
+        columns = self.names.index(first), self.names.index(second)
+        signed = [biases(top, *columns) for top in self.tops]
+        smallest = {"smallest_group": min(self.group_sizes[name] for name in (first, second))}
+        label = f"bias@{self.k}, {first} over {second}"
+        return (
+            self._over(
+                label, signed, bounds=(-1.0, 1.0), better="nearer 0", tail="both", **smallest
+            ),
+            self._over(
+                f"absolute {label}",
+                [np.abs(each) for each in signed],
+                bounds=(0.0, 1.0),
+                better="lower",
+                unbiased=self._of_prompts(np.abs(biases(self.gallery_sizes, *columns))),
+                **smallest,
+            ),
+        )
+
+    def _with_tops(self) -> Iterator[tuple[GroupDraws, np.ndarray]]:
+        return zip(self.draws, self.tops, strict=True)
+
+    def _of_prompts(self, of_galleries: np.ndarray) -> np.ndarray:
+        return of_galleries[self.crowd.gallery_of_prompt]
+
+    def _over(self, measure: str, arrays: Sequence[np.ndarray], **facts: Any) -> OverPrompts:
+        observed, bootstrap, null = arrays
+        facts = {"smallest_group": min(self.group_sizes.values()), **facts}
+        return self.phrases.over(
+            Draws(
+                measure if self.compat is None else f"{measure}, {self.compat}",
+                self.phrases.names,
+                observed[0],
+                bootstrap,
+                null,
+                len(self.crowd.rows),
+                **facts,
+            )
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,10 @@ import polars as pl
 from pydantic import Field, ValidationError
 
 from evaluation.draws import Difference, Draws, Measurement, differences
-from evaluation.files import write_whole
 from evaluation.resampling import Resampling
 from m4.catalogue import Model, explain
 from m4.errors import InputError
+from m4.files import write_whole
 
 COLUMNS = {
     "measure": pl.String,

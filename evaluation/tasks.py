@@ -1,5 +1,6 @@
 """Tasks: the measures that protocols are made of, each with the labels and prompts it reads."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -73,13 +74,13 @@ class Task(Model):
         others = named({f"not {wanted}": len(images) - len(chosen)})
         return replace(found, left_out=others | found.left_out)
 
+    @abstractmethod
     def draws(self, images: LabelledSet, bench: Bench) -> Measured:
         """The figures of this measure on labelled images, embedded by the model.
 
         Raises `InputError` where the images lack a label, or what is declared does not fit them
         or the prompts.
         """
-        raise NotImplementedError
 
 
 class GroupTask(Task):

@@ -99,19 +99,12 @@ def contrasts(
     Parameters as for `associations`. A group that is empty, or has all images, so that there are
     no others to set it against, is left out.
     """
-    scores = similarity(images, prompts)
-    known = Groups.of(groups, len(scores))
-    rows = known.anyone
-    scores, known = scores[rows], known.chosen(rows)
-    found = _contrast(
-        known.means(scores) - scores.mean(axis=0),
-        known.members.sum(axis=0),
-        scores.std(axis=0, ddof=1),
-        len(scores),
-    )
+    scores, known = _of_members(images, prompts, words, groups)
     return {
         name: dict(zip(words, row.tolist(), strict=True))
-        for name, member, row in zip(known.names, known.members.T, found, strict=True)
+        for name, member, row in zip(
+            known.names, known.members.T, _observed_contrast(scores, known), strict=True
+        )
         if not member.all()
     }
 
@@ -174,12 +167,7 @@ def associations_draws(
 def _measured(compared: "_Compared", top: int) -> Associations:
     known, scores, wins = compared.groups, compared.scores, compared.wins
     association = known.means(wins) - wins.mean(axis=0)
-    contrast = _contrast(
-        known.means(scores) - scores.mean(axis=0),
-        known.members.sum(axis=0),
-        compared.deviation,
-        len(scores),
-    )
+    contrast = _observed_contrast(scores, known)
     evenness = _evenness(compared.top_groups(np.ones((1, len(scores))), top))[0]
     found = [
         WordAssociation(
@@ -251,11 +239,6 @@ class _Compared:
         """Of the words, with their category; a word may be in several."""
         return tuple(f"{category}: {word}" for category, word in self.words)
 
-    @property
-    def deviation(self) -> np.ndarray:
-        """Standard deviation of each word's similarity over all images; (W,)."""
-        return self.scores.std(axis=0, ddof=1)
-
     def differences(self, values: np.ndarray, resampling: Resampling) -> Rates:
         """Mean of values (n, W) in each group - in all images."""
         rates = self.groups.rates(values, resampling)
@@ -272,7 +255,7 @@ class _Compared:
         differences, members = self.differences(centred, resampling), self.groups.members
         return Rates(
             _contrast(differences.bootstrap, resampling.sums(members), deviation, n),
-            _contrast(differences.null, members.sum(axis=0), self.deviation, n),
+            _contrast(differences.null, members.sum(axis=0), _deviation(self.scores), n),
         )
 
     def top_groups(self, times: np.ndarray, top: int) -> np.ndarray:
@@ -304,12 +287,7 @@ def _compared(
     groups: Mapping[str, np.ndarray],
     top: int,
 ) -> _Compared:
-    scores = similarity(images, prompts)
-    if scores.shape[1] != len(words):
-        raise InputError(f"{scores.shape[1]} prompts for {len(words)} words; give one for each")
-    known = Groups.of(groups, len(scores))
-    rows = known.anyone
-    scores, known = scores[rows], known.chosen(rows)
+    scores, known = _of_members(images, prompts, words, groups)
     for name, member in zip(known.names, known.members.T, strict=True):
         if member.all():
             raise InputError(
@@ -339,6 +317,28 @@ def _compared(
         wins=np.concatenate(wins, axis=1),
         groups=known,
     )
+
+
+def _of_members(
+    images: Any, prompts: Any, words: Sequence[str], groups: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, Groups]:
+    """Similarities (n, w) of the images in any group, and their groups."""
+    scores = similarity(images, prompts)
+    if scores.shape[1] != len(words):
+        raise InputError(f"{scores.shape[1]} prompts for {len(words)} words; give one for each")
+    known = Groups.of(groups, len(scores))
+    return scores[known.anyone], known.chosen(known.anyone)
+
+
+def _deviation(scores: np.ndarray) -> np.ndarray:
+    """Standard deviation of each word's similarity over all images; (W,)."""
+    return scores.std(axis=0, ddof=1)
+
+
+def _observed_contrast(scores: np.ndarray, known: Groups) -> np.ndarray:
+    """C-ASC of the images as they are; (g, W)."""
+    differences = known.means(scores) - scores.mean(axis=0)
+    return _contrast(differences, known.members.sum(axis=0), _deviation(scores), len(scores))
 
 
 def _contrast(

@@ -30,7 +30,6 @@ from reporting.evaluation_charts import (
 )
 from reporting.page import EMPTY, LARGEST
 
-LINES = "Lines are fitted by least squares."
 NULLS: dict[NullKind, str] = {
     "permutation": "images trade their groups",
     "multinomial": "preferences are drawn from the target shares",

@@ -1,7 +1,6 @@
 """Heads: whatever is linear on embeddings of unit length, with calibrated probabilities."""
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -13,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from m4.catalogue import Attribute, Catalogue, Model, explain
 from m4.errors import InputError
+from m4.files import write_whole
 from vision.calibrated import Calibration, Finite, Platt, logistic
 from vision.directions import normalised, without_direction
 from vision.thresholds import Probability, Side, Thresholds
@@ -181,9 +181,7 @@ class Head(Model):
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(self.to_json(), "utf-8")
-        os.replace(partial, path)
+        write_whole(path, self.to_json().encode())
 
 
 def load_head(path: Path | str) -> Head:

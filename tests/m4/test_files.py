@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import files
-from evaluation.files import write_whole
+from m4 import files
+from m4.files import write_whole
 
 
 def test_a_file_is_written_and_replaced(tmp_path: Path):
