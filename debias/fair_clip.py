@@ -122,10 +122,20 @@ class FairCLIP(Method):
             )
         return learned_prototypes(rows, codes, start, self.temperature)
 
-    def _images(self, rows: np.ndarray) -> np.ndarray:
+    @property
+    def image_matrix(self) -> np.ndarray:
+        """W, (d, d)."""
+        return self.matrix_
+
+    @property
+    def text_matrix(self) -> np.ndarray:
+        """The identity, (d, d)."""
+        return np.eye(self.dimension_)
+
+    def _images(self, rows: Any) -> Any:
         return rows @ self.matrix_.T
 
-    def _texts(self, rows: np.ndarray) -> np.ndarray:
+    def _texts(self, rows: Any) -> Any:
         return rows
 
 

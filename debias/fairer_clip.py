@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from array_api_compat import array_namespace
 from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.spatial.distance import pdist
 
@@ -161,23 +162,25 @@ class FairerCLIP(Method):
             np.asarray(self.transform_texts(unit_rows(texts, "texts"))),
         )
 
-    def _images(self, rows: np.ndarray) -> np.ndarray:
+    def _images(self, rows: Any) -> Any:
         features = fourier(rows, self.image_frequencies_)
         return _unit((features - self.image_centre_) @ self.image_map_.T)
 
-    def _texts(self, rows: np.ndarray) -> np.ndarray:
+    def _texts(self, rows: Any) -> Any:
         features = fourier(rows, self.text_frequencies_)
         return _unit((features - self.text_centre_) @ self.text_map_.T)
 
 
-def fourier(rows: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
-    """Random Fourier features (n, D) of rows (n, d), for frequencies (D/2, d).
+def fourier(rows: Any, frequencies: Any) -> Any:
+    """Random Fourier features (n, D) of rows (n, d), for frequencies (D/2, d); arrays or tensors.
 
     Their inner products estimate the Gaussian kernel whose Fourier transform the frequencies are
     drawn from (Rahimi and Recht 2007).
     """
+    names = array_namespace(rows)
     angles = rows @ frequencies.T
-    return np.hstack([np.cos(angles), np.sin(angles)]) / math.sqrt(len(frequencies))
+    pairs = names.concat([names.cos(angles), names.sin(angles)], axis=1)
+    return pairs / math.sqrt(len(frequencies))
 
 
 @dataclass(frozen=True)
@@ -301,9 +304,11 @@ def _nearest(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
     return np.argmax(images @ _unit(texts).T, axis=1)
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
+def _unit(rows: Any) -> Any:
     """Rows of unit length; those that are rounding alone stay short, for `Method` to refuse.
 
     The images nearest to the boundary are short too, with r = 1, but their sign has a meaning.
     """
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), NOTHING)
+    names = array_namespace(rows)
+    lengths = names.linalg.vector_norm(rows, axis=1, keepdims=True)
+    return rows / names.clip(lengths, NOTHING, None)

@@ -8,7 +8,8 @@ last, so that a folder is a method whole or not at all.
 import hashlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -50,12 +51,33 @@ class Method(ABC):
         """Learn from arrays, given by keyword; each class documents its own."""
 
     @abstractmethod
-    def _images(self, rows: np.ndarray) -> np.ndarray:
-        """Move rows of unit length, (n, d) float64; the result need not have unit length."""
+    def _images(self, rows: Any) -> Any:
+        """Move rows of unit length, (n, d); the result need not have unit length.
+
+        Rows are arrays of numpy, as the learned arrays are, or tensors of torch, as those of
+        `with_arrays` then are: only what both understand may be used (`array_api_compat`).
+        """
 
     @abstractmethod
-    def _texts(self, rows: np.ndarray) -> np.ndarray:
+    def _texts(self, rows: Any) -> Any:
         """As `_images`, for texts."""
+
+    @property
+    def image_matrix(self) -> np.ndarray | None:
+        """M (r, d) where images z become n(z M'); None where that is no linear map."""
+        return None
+
+    @property
+    def text_matrix(self) -> np.ndarray | None:
+        """As `image_matrix`, for texts."""
+        return None
+
+    def with_arrays(self, arrays: Mapping[str, Any]) -> Self:
+        """The same method on other learned arrays, such as tensors on a device."""
+        twin = copy(self)
+        for name, array in arrays.items():
+            setattr(twin, name, array)
+        return twin
 
     def transform_images(self, embeddings: Any, names: Sequence[str] | None = None) -> Any:
         """Debias embeddings of images, (n, d); rows of unit length come out.

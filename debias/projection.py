@@ -33,13 +33,25 @@ def span_basis(embeddings: Any, what: str) -> np.ndarray:
     return basis
 
 
-def outside(basis: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """What of rows (n, d) is orthogonal to an orthonormal basis (r, d)."""
+def outside(basis: Any, rows: Any) -> Any:
+    """What of rows (n, d), arrays or tensors, is orthogonal to an orthonormal basis (r, d)."""
     return rows - (rows @ basis.T) @ basis
 
 
+class _TextsAlone(Method):
+    """A method that leaves images as they are."""
+
+    def _images(self, rows: Any) -> Any:
+        return rows
+
+    @property
+    def image_matrix(self) -> np.ndarray:
+        """The identity, (d, d)."""
+        return np.eye(self.dimension_)
+
+
 @dataclass(eq=False)
-class OrthogonalProjection(Method):
+class OrthogonalProjection(_TextsAlone):
     """Projects texts away from the span of spurious prompts.
 
     With A (m, d) the spurious embeddings, P0 = I - A'(AA')^-1 A; computed as I - B'B, B an
@@ -66,19 +78,17 @@ class OrthogonalProjection(Method):
         return self
 
     @property
-    def matrix(self) -> np.ndarray:
+    def text_matrix(self) -> np.ndarray:
         """P0, (d, d) float64."""
-        return self._texts(np.eye(self.dimension_)).T
+        moved: np.ndarray = self._texts(np.eye(self.dimension_))
+        return moved.T
 
-    def _images(self, rows: np.ndarray) -> np.ndarray:
-        return rows
-
-    def _texts(self, rows: np.ndarray) -> np.ndarray:
+    def _texts(self, rows: Any) -> Any:
         return outside(self.basis_, rows)
 
 
 @dataclass(eq=False)
-class CalibratedProjection(Method):
+class CalibratedProjection(_TextsAlone):
     """Projects texts away from spurious prompts, and pairs of candidates onto each other.
 
     With S the pairs of candidates that should coincide, and z of unit length,
@@ -138,9 +148,10 @@ class CalibratedProjection(Method):
         return self
 
     @property
-    def matrix(self) -> np.ndarray:
+    def text_matrix(self) -> np.ndarray:
         """P*, (d, d) float64."""
-        return self._texts(np.eye(self.dimension_)).T
+        moved: np.ndarray = self._texts(np.eye(self.dimension_))
+        return moved.T
 
     def transform_texts(self, embeddings: Any, names: Sequence[str] | None = None) -> Any:
         """Debias embeddings of texts, (n, d); rows of unit length come out.
@@ -152,10 +163,7 @@ class CalibratedProjection(Method):
             self._texts, embeddings, "texts", names, lambda rows: outside(self.basis_, rows)
         )
 
-    def _images(self, rows: np.ndarray) -> np.ndarray:
-        return rows
-
-    def _texts(self, rows: np.ndarray) -> np.ndarray:
+    def _texts(self, rows: Any) -> Any:
         calibrated = rows - (rows @ self.shrinking_.T) @ self.shrinking_
         return outside(self.basis_, calibrated)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from debias.method import Method, resolution, unit_rows
 from debias.projection import outside, span_basis
@@ -30,8 +31,13 @@ def group_means(embeddings: Any, groups: Sequence[Any]) -> np.ndarray:
 class _Both(Method):
     """A method that does the same to images and texts."""
 
-    def _images(self, rows: np.ndarray) -> np.ndarray:
+    def _images(self, rows: Any) -> Any:
         return self._texts(rows)
+
+    @property
+    def image_matrix(self) -> np.ndarray | None:
+        """That of texts."""
+        return self.text_matrix
 
 
 @dataclass(eq=False)
@@ -62,7 +68,7 @@ class ClipClip(_Both):
         if self.keep < 1:
             raise InputError(f"keep is {self.keep}; give at least 1 dimension")
 
-    def fit(self, *, images: Any, groups: Sequence[Any]) -> Self:
+    def fit(self, *, images: Any, attributes: Sequence[Any]) -> Self:
         """Learn from embeddings of images (n, d) and the attribute's n labels.
 
         Raises `InputError` where `keep` is not below d or a group has fewer than 4 images, or as
@@ -76,12 +82,12 @@ class ClipClip(_Both):
                 f"keep is {self.keep} of {rows.shape[1]} dimensions, so that none would be "
                 "dropped; keep fewer"
             )
-        labels, codes = _checked_groups(groups, len(rows))
+        labels, codes = _checked_groups(attributes, len(rows))
         for label, count in zip(labels, np.bincount(codes), strict=True):
             if count <= NEIGHBOURS:
                 raise InputError(
-                    f"groups: {count} examples of '{label}', too few to estimate information "
-                    f"from; give at least {NEIGHBOURS + 1} of each group"
+                    f"attributes: {count} images of '{label}', too few to estimate information "
+                    f"from; give at least {NEIGHBOURS + 1} of each label"
                 )
         information = mutual_info_classif(
             rows, codes, discrete_features=False, n_neighbors=NEIGHBOURS, random_state=self.seed
@@ -91,12 +97,19 @@ class ClipClip(_Both):
         return self
 
     @property
-    def kept(self) -> np.ndarray:
+    def kept(self) -> Any:
         """Positions of the dimensions that stay, ascending; of equal ones the first."""
-        return np.sort(np.argsort(self.information_, kind="stable")[: self.keep])
+        names = array_namespace(self.information_)
+        return names.sort(names.argsort(self.information_, stable=True)[: self.keep])
 
-    def _texts(self, rows: np.ndarray) -> np.ndarray:
-        return rows[:, self.kept]
+    @property
+    def text_matrix(self) -> np.ndarray:
+        """The rows of the identity that choose the dimensions, (keep, d)."""
+        chosen: np.ndarray = np.eye(self.dimension_)[self.kept]
+        return chosen
+
+    def _texts(self, rows: Any) -> Any:
+        return array_namespace(rows).take(rows, self.kept, axis=1)
 
 
 @dataclass(eq=False)
@@ -120,16 +133,16 @@ class GroupMeanProjection(_Both):
 
     LEARNED: ClassVar[tuple[str, ...]] = ("basis_", "between_")
 
-    def fit(self, *, groups: Any) -> Self:
+    def fit(self, *, directions: Any) -> Self:
         """Learn from one embedding per group, (k, d): `group_means`, or prompts.
 
         Raises `InputError` where they depend on each other: (A'A)^-1 does not exist.
         """
-        rows = unit_rows(groups, "groups")
-        self.basis_ = span_basis(groups, "groups")
+        rows = unit_rows(directions, "directions")
+        self.basis_ = span_basis(directions, "directions")
         if len(self.basis_) < len(rows) or len(rows) < 2:
             raise InputError(
-                f"groups: {len(rows)} directions of rank {len(self.basis_)}; give at least two "
+                f"directions: {len(rows)} of rank {len(self.basis_)}; give at least two "
                 "that do not depend on each other"
             )
         between = np.linalg.lstsq(rows, np.ones(len(rows)), rcond=None)[0]
@@ -137,9 +150,9 @@ class GroupMeanProjection(_Both):
         self.dimension_ = rows.shape[1]
         return self
 
-    def _texts(self, rows: np.ndarray) -> np.ndarray:
+    def _texts(self, rows: Any) -> Any:
         left = outside(self.basis_, rows)
-        lengths = np.linalg.norm(rows @ self.basis_.T, axis=1, keepdims=True)
+        lengths = _lengths(rows @ self.basis_.T)
         return left + lengths * self.between_
 
 
@@ -164,21 +177,21 @@ class ClosedForm(_Both):
 
     LEARNED: ClassVar[tuple[str, ...]] = ("basis_",)
 
-    def fit(self, *, groups: Any) -> Self:
+    def fit(self, *, directions: Any) -> Self:
         """Learn from one embedding per group, (k, d): prompts, or `group_means`.
 
         The span is of the differences of groups, each at unit length, from the first one. Raises
         `InputError` where a group equals the first, to rounding.
         """
-        rows = unit_rows(groups, "groups")
+        rows = unit_rows(directions, "directions")
         differences = rows[1:] - rows[0]
         lengths = np.linalg.norm(differences, axis=1)
-        if len(rows) < 2 or lengths.min() < resolution(groups, "groups"):
+        if len(rows) < 2 or lengths.min() < resolution(directions, "directions"):
             raise InputError(
-                f"groups: {len(rows)} directions, of which another equals the first or is "
+                f"directions: {len(rows)}, of which another equals the first or is "
                 "missing; give at least two that differ"
             )
-        self.basis_ = span_basis(differences, "differences of groups")
+        self.basis_ = span_basis(differences, "differences of directions")
         self.dimension_ = rows.shape[1]
         return self
 
@@ -190,16 +203,19 @@ class ClosedForm(_Both):
         """As `transform_images`, for texts."""
         return self._apply(self._texts, embeddings, "texts", names, self._rest)
 
-    def _rest(self, rows: np.ndarray) -> np.ndarray:
+    def _rest(self, rows: Any) -> Any:
         return outside(self.basis_, rows)
 
-    def _texts(self, rows: np.ndarray) -> np.ndarray:
+    def _texts(self, rows: Any) -> Any:
         rest = self._rest(rows)
-        q = np.linalg.norm(rest, axis=1, keepdims=True)
-        p = np.linalg.norm(rows @ self.basis_.T, axis=1, keepdims=True)
+        q, p = _lengths(rest), _lengths(rows @ self.basis_.T)
         e = (2 + q) / (1 + q)
-        share = (e - q * np.sqrt(e**2 - 1)) / ((e * p) ** 2 + q**2)  # alpha / p
-        return share * (rows - rest) + np.sqrt(1 - (share * p) ** 2) * (rest / q)
+        share = (e - q * (e**2 - 1) ** 0.5) / ((e * p) ** 2 + q**2)  # alpha / p
+        return share * (rows - rest) + (1 - (share * p) ** 2) ** 0.5 * (rest / q)
+
+
+def _lengths(rows: Any) -> Any:
+    return array_namespace(rows).linalg.vector_norm(rows, axis=1, keepdims=True)
 
 
 def _checked_groups(groups: Sequence[Any], rows: int) -> tuple[np.ndarray, np.ndarray]:

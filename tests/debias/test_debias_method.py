@@ -34,9 +34,9 @@ def fitted(space: str | None = None) -> list[Method]:
             spurious=few[:3], candidates=images[:4], pairs=pairs
         ),
         CalibratedProjection(orthogonal=False, space=space).fit(candidates=few, pairs=pairs),
-        ClipClip(8, seed=2, space=space).fit(images=images, groups=images[:, 0] > 0),
-        GroupMeanProjection(space=space).fit(groups=few[:2]),
-        ClosedForm(space=space).fit(groups=few[:3]),
+        ClipClip(8, seed=2, space=space).fit(images=images, attributes=images[:, 0] > 0),
+        GroupMeanProjection(space=space).fit(directions=few[:2]),
+        ClosedForm(space=space).fit(directions=few[:3]),
     ]
 
 
@@ -177,3 +177,28 @@ def test_the_arrays_are_plain_safetensors(tmp_path: Path):
     assert save(load(content)) == content
     assert load(content)["basis_"].shape == (3, D)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["arrays.safetensors", "method.json"]
+
+
+@by_method
+@pytest.mark.parametrize("side", ["images", "texts"])
+def test_formulas_say_the_same_of_tensors_as_of_arrays(method, side):
+    rows = np.random.default_rng(5).normal(size=(6, D))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    tensors = {name: torch.from_numpy(getattr(method, name)) for name in method.LEARNED}
+    twin = method.with_arrays(tensors)
+    found = getattr(twin, f"_{side}")(torch.from_numpy(rows))
+    np.testing.assert_allclose(found.numpy(), getattr(method, f"_{side}")(rows), atol=1e-12)
+    assert all(isinstance(getattr(method, name), np.ndarray) for name in method.LEARNED)
+
+
+@by_method
+def test_a_linear_method_is_its_matrices_up_to_length(method):
+    rows = np.random.default_rng(6).normal(size=(6, D))
+    for side in ("image", "text"):
+        matrix = getattr(method, f"{side}_matrix")
+        if matrix is None:
+            assert isinstance(method, GroupMeanProjection | ClosedForm)
+            continue
+        moved = rows @ matrix.T
+        moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+        np.testing.assert_allclose(getattr(method, f"transform_{side}s")(rows), moved, atol=1e-12)

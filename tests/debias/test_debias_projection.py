@@ -29,7 +29,7 @@ def mean_square(candidates: np.ndarray, pairs: list[tuple[int, int]]) -> np.ndar
 @sizes
 def test_the_projection_is_the_naive_formula_idempotent_and_annihilates(seed, d, m):
     spurious = unit(seed, m, d)
-    found = OrthogonalProjection().fit(spurious=7 * spurious).matrix
+    found = OrthogonalProjection().fit(spurious=7 * spurious).text_matrix
     naive = np.eye(d) - spurious.T @ np.linalg.inv(spurious @ spurious.T) @ spurious
     np.testing.assert_allclose(found, naive, atol=1e-6)  # the naive inverse is the worse one
     np.testing.assert_allclose(found @ found, found, atol=1e-12)
@@ -44,7 +44,7 @@ def test_prompts_that_depend_on_each_other_count_once(dtype):
     one, other = OrthogonalProjection().fit(spurious=spurious), OrthogonalProjection()
     assert other.fit(spurious=more).basis_.shape == (3, 16)
     rounding = 8 * np.finfo(dtype).eps
-    np.testing.assert_allclose(one.matrix, other.matrix, atol=rounding)
+    np.testing.assert_allclose(one.text_matrix, other.text_matrix, atol=rounding)
 
 
 @settings(max_examples=30, deadline=None)
@@ -53,19 +53,21 @@ def test_the_calibrated_projection_is_the_direct_inverse(seed, d, m):
     spurious, candidates = unit(seed, m, d), unit(seed + 1, 5, d)
     lam = 10.0 ** (seed % 5)
     method = CalibratedProjection(lam).fit(spurious=spurious, candidates=candidates, pairs=PAIRS)
-    away = OrthogonalProjection().fit(spurious=spurious).matrix
+    away = OrthogonalProjection().fit(spurious=spurious).text_matrix
     direct = away @ np.linalg.inv(np.eye(d) + lam * mean_square(candidates, PAIRS))
-    np.testing.assert_allclose(method.matrix, direct, atol=1e-8)
+    np.testing.assert_allclose(method.text_matrix, direct, atol=1e-8)
     alone = CalibratedProjection(lam, orthogonal=False).fit(candidates=candidates, pairs=PAIRS)
     np.testing.assert_allclose(
-        alone.matrix, np.linalg.inv(np.eye(d) + lam * mean_square(candidates, PAIRS)), atol=1e-8
+        alone.text_matrix,
+        np.linalg.inv(np.eye(d) + lam * mean_square(candidates, PAIRS)),
+        atol=1e-8,
     )
 
 
 def test_the_calibrated_projection_is_the_minimiser():
     d, lam = 5, 30.0
     spurious, candidates = unit(1, 2, d), unit(2, 5, d)
-    away = OrthogonalProjection().fit(spurious=spurious).matrix
+    away = OrthogonalProjection().fit(spurious=spurious).text_matrix
     method = CalibratedProjection(lam).fit(spurious=spurious, candidates=candidates, pairs=PAIRS)
 
     def objective(flat: np.ndarray) -> float:
@@ -77,7 +79,7 @@ def test_the_calibrated_projection_is_the_minimiser():
         matrix = flat.reshape(d, d)
         return 2 * (matrix - away + lam * matrix @ mean_square(candidates, PAIRS)).ravel()
 
-    found = method.matrix.ravel()
+    found = method.text_matrix.ravel()
     assert np.abs(gradient(found)).max() < 1e-8
     step = 1e-5 * np.eye(d * d)
     numeric = [(objective(found + each) - objective(found - each)) / 2e-5 for each in step]
@@ -91,7 +93,7 @@ def test_it_acts_as_p_z_and_not_as_its_transpose():
     spurious, candidates = unit(1, 2, 8), unit(2, 5, 8)
     method = CalibratedProjection().fit(spurious=spurious, candidates=candidates, pairs=PAIRS)
     z = unit(9, 1, 8)
-    right, wrong = method.matrix @ z[0], method.matrix.T @ z[0]
+    right, wrong = method.text_matrix @ z[0], method.text_matrix.T @ z[0]
     np.testing.assert_allclose(method.transform_texts(z)[0], right / np.linalg.norm(right))
     assert abs(right @ wrong) / np.linalg.norm(right) / np.linalg.norm(wrong) < 0.999
     np.testing.assert_allclose(method.transform_texts(z) @ spurious.T, 0, atol=1e-12)
@@ -183,6 +185,6 @@ def test_real_text_features_lose_the_spurious_directions(shared_data: Path):
     apart = [[np.linalg.norm(rows[i] - rows[j]) for i, j in pairs] for rows in (plain, moved)]
     assert max(apart[1]) < 0.1 * min(apart[0])
     again = OrthogonalProjection().fit(spurious=np.concatenate([spurious, spurious[::-1]]))
-    np.testing.assert_allclose(again.matrix, orthogonal.matrix, atol=1e-9)
+    np.testing.assert_allclose(again.text_matrix, orthogonal.text_matrix, atol=1e-9)
     with pytest.raises(InputError, match=repr(names[1])):
         OrthogonalProjection().fit(spurious=texts[1:3]).transform_texts(texts, names)

@@ -25,29 +25,29 @@ def test_clip_clip_drops_the_planted_dimensions_from_both_modalities():
     images = random.normal(size=(300, 24))
     planted = [3, 11, 17]
     images[:, planted] += 3 * (groups == "man")[:, None]
-    method = ClipClip(21).fit(images=images, groups=groups)
+    method = ClipClip(21).fit(images=images, attributes=groups)
     stay = [i for i in range(24) if i not in planted]
     np.testing.assert_array_equal(method.kept, stay)
     for transform in (method.transform_images, method.transform_texts):
         cut = images[:, stay] / np.linalg.norm(images[:, stay], axis=1, keepdims=True)
         np.testing.assert_allclose(transform(images), cut)
-    again = ClipClip(21).fit(images=images, groups=groups)
+    again = ClipClip(21).fit(images=images, attributes=groups)
     np.testing.assert_array_equal(again.information_, method.information_)
 
 
 def test_clip_clip_refuses_what_it_cannot_drop_or_learn_from():
     images = unit(0, 6, 5)
     with pytest.raises(InputError, match="keep is 400 of 5 dimensions"):
-        ClipClip().fit(images=images, groups=list("aabbab"))
+        ClipClip().fit(images=images, attributes=list("aabbab"))
     with pytest.raises(InputError, match="keep is 0"):
         ClipClip(0)
     with pytest.raises(InputError, match="2 labels for 6 embeddings"):
-        ClipClip(3).fit(images=images, groups=list("ab"))
+        ClipClip(3).fit(images=images, attributes=list("ab"))
     with pytest.raises(InputError, match="all are 'a'"):
-        ClipClip(3).fit(images=images, groups=list("aaaaaa"))
-    with pytest.raises(InputError, match=r"3 examples of 'a', .* give at least 4"):
-        ClipClip(3).fit(images=images[:5], groups=list("aaabb"))
-    method = ClipClip(3).fit(images=unit(0, 60, 5), groups=list("ab" * 30))
+        ClipClip(3).fit(images=images, attributes=list("aaaaaa"))
+    with pytest.raises(InputError, match=r"3 images of 'a', .* give at least 4"):
+        ClipClip(3).fit(images=images[:5], attributes=list("aaabb"))
+    method = ClipClip(3).fit(images=unit(0, 60, 5), attributes=list("ab" * 30))
     dropped = [i for i in range(5) if i not in method.kept]
     with pytest.raises(InputError, match="leaves nothing of row 0"):
         method.transform_texts(np.eye(5)[dropped])
@@ -63,7 +63,7 @@ def test_group_means_are_of_directions_in_the_order_of_labels():
 @seeds
 def test_wring_is_its_formula_keeps_norms_and_is_equally_near_to_all_groups(seed, d, k):
     groups, rows = unit(seed, k, d), unit(seed + 1, 9, d)
-    method = GroupMeanProjection().fit(groups=3 * groups)
+    method = GroupMeanProjection().fit(directions=3 * groups)
     moved = method.transform_images(rows)
     columns = groups.T
     onto = columns @ np.linalg.inv(columns.T @ columns) @ columns.T
@@ -87,7 +87,7 @@ def test_a_plain_projection_amplifies_another_bias_and_wring_does_not():
     rows /= np.linalg.norm(rows)
     groups = np.array([first, second])
     plain = OrthogonalProjection().fit(spurious=groups).transform_texts(rows)
-    turned = GroupMeanProjection().fit(groups=groups).transform_texts(rows)
+    turned = GroupMeanProjection().fit(directions=groups).transform_texts(rows)
     factor = 1 / np.linalg.norm(rows[0, 2:])  # ||v|| / ||v - Pv||
     assert factor > 1.4
     assert plain[0] @ other == pytest.approx(factor * (rows[0] @ other))
@@ -99,14 +99,14 @@ def test_wring_refuses_groups_without_a_direction_between_them():
     group = unit(0, 1, 6)
     for groups in (np.concatenate([group, -group]), np.concatenate([group, group]), group):
         with pytest.raises(InputError, match="rank 1; give at least two"):
-            GroupMeanProjection().fit(groups=groups)
+            GroupMeanProjection().fit(directions=groups)
 
 
 @settings(max_examples=50, deadline=None)
 @seeds
 def test_the_closed_form_is_its_formula_and_balances_the_two_shares(seed, d, k):
     groups, rows = unit(seed, k, d), unit(seed + 1, 9, d)
-    moved = ClosedForm().fit(groups=groups).transform_images(rows)
+    moved = ClosedForm().fit(directions=groups).transform_images(rows)
     basis = np.linalg.qr((groups[1:] - groups[0]).T)[0]
     a = rows @ basis @ basis.T
     b = rows - a
@@ -122,7 +122,7 @@ def test_the_closed_form_is_its_formula_and_balances_the_two_shares(seed, d, k):
 
 def test_no_other_point_of_the_sphere_has_a_smaller_larger_share():
     groups, row = unit(0, 3, 5), unit(1, 1, 5)[0]
-    method = ClosedForm().fit(groups=groups)
+    method = ClosedForm().fit(directions=groups)
     p = np.linalg.norm(method.basis_ @ row)
     q = np.sqrt(1 - p**2)
 
@@ -151,7 +151,7 @@ def test_no_other_point_of_the_sphere_has_a_smaller_larger_share():
 
 def test_the_closed_form_leaves_what_has_no_bias_and_refuses_what_has_nothing_else():
     groups = np.eye(6)[:2]
-    method = ClosedForm().fit(groups=groups)
+    method = ClosedForm().fit(directions=groups)
     neutral = np.array([[1.0, 1.0, 2.0, 0, 0, 0]])
     np.testing.assert_allclose(
         method.transform_texts(neutral), neutral / np.linalg.norm(neutral), atol=1e-15
@@ -159,9 +159,9 @@ def test_the_closed_form_leaves_what_has_no_bias_and_refuses_what_has_nothing_el
     with pytest.raises(InputError, match=r"leaves nothing of row 0 \('gender'\)"):
         method.transform_images(np.array([[1.0, -1.0, 0, 0, 0, 0]]), ["gender"])
     with pytest.raises(InputError, match="give at least two that differ"):
-        ClosedForm().fit(groups=np.concatenate([groups, groups[:1]]))
+        ClosedForm().fit(directions=np.concatenate([groups, groups[:1]]))
     with pytest.raises(InputError, match="give at least two that differ"):
-        ClosedForm().fit(groups=groups[:1])
+        ClosedForm().fit(directions=groups[:1])
 
 
 def test_real_text_features_come_out_equally_near_to_the_groups(shared_data: Path):
@@ -174,8 +174,8 @@ def test_real_text_features_come_out_equally_near_to_the_groups(shared_data: Pat
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     difference = groups[0] - groups[1]
     assert np.abs(texts @ difference).max() > 0.01
-    turned = GroupMeanProjection().fit(groups=groups).transform_texts(texts)
+    turned = GroupMeanProjection().fit(directions=groups).transform_texts(texts)
     np.testing.assert_allclose(turned @ difference, 0, atol=1e-12)
-    balanced = ClosedForm().fit(groups=groups).transform_texts(texts)
+    balanced = ClosedForm().fit(directions=groups).transform_texts(texts)
     left = (balanced @ difference) / (texts @ difference)
     assert np.all((left > 0.38) & (left < 0.5))
