@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from m4.catalogue import Model, explain
-from m4.errors import InputError
+from m4.errors import InputError, UndefinedError
 from m4.files import write_whole
 from vision.directions import normalised
 
@@ -38,12 +38,14 @@ class Method(ABC):
     Parameters
     ----------
     space : name of the embedding space, "ViT-B-32/openai"; checked by `load_method`
+    source : what it was fitted on, in words, for tables
     """
 
     LEARNED: ClassVar[tuple[str, ...]]  # names of the arrays, whose last axis is d
     OTHER_AXES: ClassVar[tuple[str, ...]] = ()  # those among them whose last axis is not
 
     space: str | None = field(default=None, kw_only=True)
+    source: str | None = field(default=None, kw_only=True)
     dimension_: int = field(default=0, init=False)  # d; 0 before it is fitted
 
     @abstractmethod
@@ -83,7 +85,8 @@ class Method(ABC):
         """Debias embeddings of images, (n, d); rows of unit length come out.
 
         `names`, of the n rows, are for error messages. Raises `InputError` where the method is
-        not fitted or d is another, and naming a row that has no direction or keeps none.
+        not fitted or d is another, or a row has no direction; `UndefinedError` naming a row of
+        which nothing is left.
         """
         return self._apply(self._images, embeddings, "images", names)
 
@@ -142,12 +145,12 @@ class Method(ABC):
     def _lengths(
         self, rows: np.ndarray, least: float, what: str, names: Sequence[str] | None
     ) -> np.ndarray:
-        """Lengths of rows, (n, 1). Raises `InputError` naming one of which nothing is left."""
+        """Lengths of rows, (n, 1). Raises `UndefinedError` naming one of which nothing is left."""
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         gone = np.flatnonzero(lengths[:, 0] < least)
         if len(gone):
             name = f" ({names[gone[0]]!r})" if names is not None else ""
-            raise InputError(
+            raise UndefinedError(
                 f"{what}: {type(self).__name__} leaves nothing of row {gone[0]}{name}, length "
                 f"{lengths[gone[0], 0]:.1e} of 1; leave it out, or fit on other prompts or groups"
             )

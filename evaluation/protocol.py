@@ -32,7 +32,7 @@ from evaluation.resampling import Resampling
 from evaluation.results import Conditions, ProtocolRun, SetUsed
 from evaluation.tasks import Bench, Measured, Task
 from m4.catalogue import Model, explain, read_yaml
-from m4.errors import InputError
+from m4.errors import InputError, UndefinedError
 from vision.prompts import TextEncoder
 
 FOLDER = Path(str(files("evaluation"))) / "protocols"
@@ -177,14 +177,28 @@ def run_protocol(
     model : name of the embedding space, for the record
     compat : reproduce the quirks of published code, for comparison with its figures
 
-    Raises `InputError` where a set is missing, or does not have what a task reads.
+    A task that raises `UndefinedError` is noted as such; if none has an answer, the first one's
+    is raised. Raises `InputError` where a set is missing, or does not have what a task reads.
     """
     resampling = resampling or Resampling()
     protocol.check(sets, compat)
     bench = Bench(encode_texts, resampling, compat)
-    found = {name: task.run(sets[task.role], bench) for name, task in protocol.tasks.items()}
+    found: dict[str, Measured] = {}
+    undefined: dict[str, str] = {}
+    for name, task in protocol.tasks.items():
+        try:
+            found[name] = task.run(sets[task.role], bench)
+        except UndefinedError as error:  # the other tasks have their answers
+            undefined[name] = str(error)
+    if not found:
+        raise UndefinedError(f"protocol {protocol.name}: {next(iter(undefined.values()))}")
     for name, able in protocol.able.items():
-        accuracy, skew = (found[task].headlines[0] for task in (able.accuracy, able.skew))
+        parts = [able.accuracy, able.skew]
+        lacking = [part for part in parts if part in undefined]
+        if lacking:
+            undefined[name] = f"{lacking[0]} is undefined"
+            continue
+        accuracy, skew = (found[part].headlines[0] for part in parts)
         found[name] = Measured((able_draws(accuracy, skew),))
     conditions = Conditions(
         protocol=protocol.name,
@@ -197,6 +211,7 @@ def run_protocol(
         compat=compat,
         left_out={task: each.left_out for task, each in found.items() if each.left_out},
         empty={task: each.empty for task, each in found.items() if each.empty},
+        undefined=undefined,
     )
     return ProtocolRun.of(
         conditions,

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,7 @@ class Conditions(Model):
     compat : whose quirks were reproduced; None: nobody's
     left_out : by task and reason, how many images of its set took no part
     empty : by task, groups, classes and cells that were asked for and have no image
+    undefined : by task, why it has no figures for this model
     """
 
     protocol: str
@@ -78,10 +79,11 @@ class Conditions(Model):
     compat: str | None
     left_out: dict[str, dict[str, int]] = Field(default_factory=dict)
     empty: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    undefined: dict[str, str] = Field(default_factory=dict)
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """What did not take part, in words: a sentence for each task that lost something."""
+        """What did not take part, in words: a line for each task that lost something."""
         found = []
         for task in dict.fromkeys([*self.left_out, *self.empty]):
             lost = self.left_out.get(task, {})
@@ -92,6 +94,7 @@ class Conditions(Model):
                 said.append(f"no images of {'; '.join(without[:NAMED])}{more}")
             if said:
                 found.append(f"{task}: {', '.join(said)}.")
+        found += [f"{task}: undefined ({why})." for task, why in self.undefined.items()]
         return tuple(found)
 
 
@@ -290,21 +293,27 @@ class RunDifferences(Model):
 def compare_runs(first: ProtocolRun, second: ProtocolRun) -> RunDifferences:
     """Every figure of two models on the same items, resample by resample.
 
-    Raises `InputError` where the two were not measured by the same protocol, on the same images,
-    with the same resamples.
+    Tasks that are undefined for one of them are passed over. Raises `InputError` where the two
+    were not measured by the same protocol, on the same images, with the same resamples.
     """
     check_alike(first.result, second.result)
     level = first.result.resampling.level
+    undefined = first.result.undefined.keys() | second.result.undefined.keys()
     return RunDifferences(
         first=first.result.model,
         second=second.result.model,
-        headlines=_differences(first.headlines, second.headlines, level),
-        details=_differences(first.tables, second.tables, level),
+        headlines=_differences(first.headlines, second.headlines, undefined, level),
+        details=_differences(first.tables, second.tables, undefined, level),
     )
 
 
 def _differences(
-    first: Sequence[Draws], second: Sequence[Draws], level: float
+    first: Sequence[Draws], second: Sequence[Draws], undefined: Set[str], level: float
 ) -> tuple[Difference, ...]:
-    pairs = zip(first, second, strict=True)
+    pairs = zip(_others(first, undefined), _others(second, undefined), strict=True)
     return tuple(found for one, other in pairs for found in differences(one, other, level))
+
+
+def _others(draws: Sequence[Draws], tasks: Set[str]) -> list[Draws]:
+    """Those of other tasks; a subject is written "task: name"."""
+    return [each for each in draws if each.names[0].partition(": ")[0] not in tasks]

@@ -15,6 +15,11 @@ class InputError(ValueError):
     """
 
 
+class UndefinedError(InputError):
+    """What is asked for has no answer here, though other questions have: a prompt of which a
+    debiasing method leaves nothing."""
+
+
 class InfeasibleError(InputError):
     """The requested tolerances cannot be met at the requested rate.
 
