@@ -34,6 +34,8 @@ VERBS = {
     "train": "train a CLIP or SigLIP on the shards, as a manifest says",
     "receipt": "compare what a training run read with what its manifest planned",
     "evaluate": "measure a trained model's bias and quality",
+    "debias": "repair a trained model instead: fit, apply, export and measure a method",
+    "compare": "models and debiasing methods in one table, alone and together",
     "report": "write the HTML report of a run directory",
     "purge": "delete annotations and patterns, keep policy and manifest",
 }

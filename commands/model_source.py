@@ -1,13 +1,15 @@
 """Which model is evaluated: a checkpoint, an open_clip model, or embeddings made elsewhere."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from debias.method import Method, load_method
 from evaluation.labelled_set import LabelledSet
 from m4.catalogue import Model
 from m4.errors import InputError
@@ -34,7 +36,7 @@ ImagesOf = Annotated[
 ]
 
 
-class ModelSource(Model):
+class PlainSource(Model):
     """A model, by one of: `checkpoint`; `model` with `pretrained`; `texts` with `text_names`."""
 
     checkpoint: str | None = Field(
@@ -63,7 +65,7 @@ class ModelSource(Model):
     )
 
     @model_validator(mode="after")
-    def _one(self) -> "ModelSource":
+    def _one(self) -> "PlainSource":
         ways = {
             "checkpoint": (self.checkpoint,),
             "model, pretrained": (self.model, self.pretrained),
@@ -84,6 +86,14 @@ class ModelSource(Model):
         return self
 
 
+class ModelSource(PlainSource):
+    """A model as it is, or with a method that debiases its embeddings."""
+
+    repaired_by: str | None = Field(
+        default=None, description="folder of a debiasing method that `debias fit` wrote"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Opened:
     """A model ready to measure.
@@ -91,20 +101,38 @@ class Opened:
     Attributes
     ----------
     name : what results call it
+    space : name of the embedding space
     encode_texts : its text encoder
     embedder : None where embeddings are given
     cache : folder for embeddings; None: nothing is kept
+    method : that debiases all embeddings, those that `encode_texts` gives too; None: none
     """
 
     name: str
+    space: str
     encode_texts: TextEncoder
     embedder: Embedder | None
     cache: str | None
+    method: Method | None = None
+
+    def repaired(self, method: Method) -> "Opened":
+        """The same model with a debiasing method, which its name says."""
+
+        def encode_texts(texts: Sequence[str]) -> np.ndarray:
+            moved: np.ndarray = method.transform_texts(self.encode_texts(texts), texts)
+            return moved
+
+        return replace(
+            self,
+            name=f"{self.name} + {type(method).__name__}",
+            encode_texts=encode_texts,
+            method=method,
+        )
 
     def embed(
         self, images: ImagesOf, *, max_failures: float = 0.01, progress: Progress | None = None
     ) -> LabelledSet:
-        """Labelled images with their embeddings, from the cache where they are there.
+        """Labelled images as the model itself embeds them, from the cache where they are there.
 
         Raises `InputError` where the images cannot be read, or are not of the kind the model wants.
         """
@@ -125,14 +153,31 @@ class Opened:
             )
         )
 
+    def debiased(self, images: LabelledSet) -> LabelledSet:
+        """Images embedded by the model itself, with debiased embeddings where there is a method."""
+        if self.method is None:
+            return images
+        moved = self.method.transform_images(images.embeddings, images.keys)
+        return replace(images, embeddings=moved)
+
 
 def open_model(source: ModelSource, cache: str | None) -> Opened:
+    """Load a model, or the embeddings in place of one, and its method. Raises `InputError`."""
+    opened = open_plain(source, cache)
+    if source.repaired_by is None:
+        return opened
+    method = load_method(source.repaired_by, space=opened.space)
+    return opened.repaired(method)
+
+
+def open_plain(source: PlainSource, cache: str | None) -> Opened:
     """Load a model, or the embeddings in place of one. Raises `InputError`."""
     if source.texts is not None and source.text_names is not None:
         if cache is not None:
             raise InputError("cache has no effect on embeddings that are given; leave it out")
         table = read_texts(source.texts, source.text_names)
-        return Opened(str(source.model_name), table.encode_texts, None, None)
+        space = str(source.model_name)
+        return Opened(space, space, table.encode_texts, None, None)
     if source.checkpoint is not None:
         path = _checkpoint_file(Path(source.checkpoint))
         embedder = load_checkpoint(path, device=usable_device(source.device))
@@ -146,7 +191,8 @@ def open_model(source: ModelSource, cache: str | None) -> Opened:
             preprocess_as=source.preprocess_as,
         )
         name = embedder.name
-    return Opened(source.model_name or name, cached_texts(embedder, cache), embedder, cache)
+    texts = cached_texts(embedder, cache)
+    return Opened(source.model_name or name, embedder.name, texts, embedder, cache)
 
 
 def _checkpoint_file(path: Path) -> Path:

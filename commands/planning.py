@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands.model_source import ImagesOf
-from evaluation.protocol import Protocol, load_protocol
+from commands.console import Shown
+from commands.model_source import ImagesOf, Opened
+from evaluation.labelled_set import LabelledSet
+from evaluation.protocol import Protocol, load_protocol, run_protocol
 from evaluation.rank_measures import Compat
 from evaluation.resampling import Resampling
 from evaluation.results import Conditions, ProtocolRun, check_alike, load_result
@@ -78,6 +80,28 @@ class Plan:
                 f"{result}: is the result of {there.model} by {there.protocol} and would be lost; "
                 f"{RENAME}"
             )
+
+    def embed(self, model: Opened, max_failures: float, shown: Shown) -> dict[str, LabelledSet]:
+        """The sets by role, embedded by the model itself. Raises `InputError`."""
+        found = {}
+        for role, images in self.sets.items():
+            with shown.progress(f"{model.name}: {role}") as progress:
+                found[role] = model.embed(images, max_failures=max_failures, progress=progress)
+        return found
+
+    def run(self, model: Opened, sets: Mapping[str, LabelledSet]) -> ProtocolRun:
+        """Measure a model on sets that it embedded, debiased by its method if it has one.
+
+        Raises `InputError` as `run_protocol`.
+        """
+        return run_protocol(
+            self.protocol,
+            {role: model.debiased(images) for role, images in sets.items()},
+            model.encode_texts,
+            model=model.name,
+            resampling=self.resampling,
+            compat=self.compat,
+        )
 
     def _check_alike(self, model: str, earlier: Earlier) -> None:
         found = earlier.run.result

@@ -10,20 +10,16 @@ from tyro.conf import Positional
 
 from commands.console import Shown
 from commands.model_source import ImagesOf, ModelSource, open_model
+from commands.one_set import OneSet, part_of
 from commands.planning import Earlier, Plan
 from evaluation.labelled_set import LabelledSet
-from evaluation.protocol import run_protocol
 from evaluation.rank_measures import Compat
 from evaluation.resampling import Resampling
 from evaluation.results import ProtocolRun
 from m4.catalogue import Model, explain, read_yaml
 from m4.errors import InputError
-from pipelines.image_sets import ImageSetSettings
-from pipelines.labelled_images import Selection
-from pipelines.plain_embeddings import PlainSettings
 
 ONE = "images"  # the role of the set of a protocol that wants one
-OF_IMAGES = tuple(dict.fromkeys([*ImageSetSettings.model_fields, *PlainSettings.model_fields]))
 
 
 def _file_name(name: str) -> str:
@@ -59,26 +55,10 @@ class SuiteSettings(Model):
     resampling: Resampling = Resampling()
 
 
-class ProtocolCommand(ModelSource, Selection):
+class ProtocolCommand(ModelSource, OneSet):
     """Settings of a protocol that is run on one set of images."""
 
     protocol: Positional[str] = Field(description="name of a built-in protocol, or a YAML file")
-    images: str | None = Field(
-        default=None, description="a folder of pictures, tars, or a data set of clip_benchmark"
-    )
-    embeddings: str | None = Field(
-        default=None, description="instead of pictures: .npy, .npz or .parquet with embeddings"
-    )
-    embedding_key: str | None = Field(
-        default=None, description="array of an .npz, or column of a parquet, with the embeddings"
-    )
-    labels: str | None = Field(
-        default=None, description="csv, tsv or parquet with a row for each picture"
-    )
-    file_column: str | None = Field(
-        default=None, description="column of --labels that names the file; `file` if left out"
-    )
-    split: str | None = Field(default=None, description="of a data set of clip_benchmark")
     out: str = Field(description="folder; <name>.json, .csv, .html and .draws.npz in it")
     name: ResultName | None = Field(
         default=None, description="of the result; the protocol's if left out"
@@ -107,26 +87,14 @@ class ProtocolCommand(ModelSource, Selection):
         """The same as a suite of one run."""
         name = self.name or Path(self.protocol).stem
         return SuiteSettings(
-            model=ModelSource(**{each: getattr(self, each) for each in ModelSource.model_fields}),
-            runs={name: PlannedRun(protocol=self.protocol, sets={ONE: self._images()})},
+            model=part_of(ModelSource, self),
+            runs={name: PlannedRun(protocol=self.protocol, sets={ONE: self.one_set()})},
             out=self.out,
             cache=self.cache,
             compat=self.compat,
             max_failures=self.max_failures,
             resampling=self.resampling,
         )
-
-    def _images(self) -> ImageSetSettings | PlainSettings:
-        if (self.images is None) == (self.embeddings is None):
-            raise ValueError("which images? Give one of images and embeddings")
-        kind = ImageSetSettings if self.embeddings is None else PlainSettings
-        given = {each: getattr(self, each) for each in OF_IMAGES}
-        given = {each: value for each, value in given.items() if value not in (None, {})}
-        strange = [each for each in given if each not in kind.model_fields]
-        if strange:
-            what = "pictures" if self.embeddings is None else "embeddings that are given"
-            raise ValueError(f"{strange[0]} has no effect on {what}; leave it out")
-        return kind.model_validate(given)
 
 
 def load_suite(path: Path) -> SuiteSettings:
@@ -170,13 +138,6 @@ def run_suite(
                         images, max_failures=settings.max_failures, progress=progress
                     )
             sets[role] = embedded[key]
-        found = run_protocol(
-            plan.protocol,
-            sets,
-            model.encode_texts,
-            model=model.name,
-            resampling=settings.resampling,
-            compat=settings.compat,
-        )
+        found = plan.run(model, sets)
         found.save(out, name)
         yield name, found

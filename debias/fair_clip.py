@@ -28,16 +28,17 @@ class FairCLIP(Method):
     the losses of the paper could not be read, so no number published for FairCLIP says anything
     about this class, nor a number of this class about FairCLIP.
 
-    Prototypes: unit directions p_j, one per label, by `learned_prototypes`, for the bias attribute
-    and, where labels are given, for the targets. Then the re-representation matrix W minimises
+    Prototypes: unit directions p_j of the bias attribute's values, and of the targets: learned in
+    the embedding space by `learned_prototypes`, or given as they are, such as those of
+    `debias.soft_prompts.learn_soft_prompts`. Then the re-representation matrix W minimises
         mean_i sum_{j<k} (<W f_i, p_j> - <W f_i, p_k>)^2         over bias prototypes
         + alpha mean_i sum_t (<W f_i, p_t> - <f_i, p_t>)^2       over target prototypes
         + beta ||W - I||_F^2.
     Images become W f; texts come out normalised and else unchanged.
 
-    Published: two steps, prototypes and then a d x d matrix with constraints for the target and
-    for the bias attribute. Ours: everything else, both losses, the prototypes in the embedding
-    space rather than of learned words, the closed form and the defaults.
+    Published: two steps, prototypes of learned words and then a d x d matrix with constraints for
+    the target and for the bias attribute. Ours: everything else, both losses, prototypes that need
+    no text tower, the closed form and the defaults.
 
     Does not help where the images' bias does not lie along the prototypes' differences, nor where
     these are also what tells the targets apart: `alpha` then keeps the bias.
@@ -46,7 +47,8 @@ class FairCLIP(Method):
     ----------
     alpha : price of target similarities that change, >= 0; 0 if, and only if, there are no targets
     beta : price of the matrix's distance from I, > 0, without which it is not unique
-    temperature : tau, by which cosines are divided in the prototypes' softmax, > 0
+    temperature : tau, by which cosines are divided in the softmax of prototypes that `fit` learns,
+        > 0
     solver : how W is found; "gradient" (L-BFGS) is a check of "closed form", to 1e-6
     """
 
@@ -71,18 +73,21 @@ class FairCLIP(Method):
         self,
         *,
         images: Any,
-        attributes: Sequence[Any],
+        attributes: Sequence[Any] | None = None,
         attribute_texts: Any = None,
         target_texts: Any = None,
         labels: Sequence[Any] | None = None,
     ) -> Self:
-        """Learn from embeddings of images (n, d) and the bias attribute's n labels.
+        """Learn from embeddings of images (n, d).
 
-        `attribute_texts` (k, d), one per label in sorted order, are where its prototypes start;
-        else its group means. Targets are `target_texts` (c, d) as they are; or, where their n
-        `labels` are given, prototypes, which start as the attribute's. Raises `InputError` where
-        numbers of rows or dimensions disagree, there is only one label, targets are given but
-        `alpha` is 0 or the other way round, or a descent does not converge.
+        The bias attribute is given by `attributes`, its n labels, by `attribute_texts` (k, d), or
+        by both; targets likewise by `labels` and `target_texts` (c, d). Texts alone are the
+        prototypes, as they are. Labels have theirs learned, from the texts, one per label in
+        sorted order, or else from the means of the labels' images.
+
+        Raises `InputError` where the attribute is missing or has one value only, numbers of rows
+        or dimensions disagree, targets are given but `alpha` is 0 or the other way round, or a
+        descent does not converge.
         """
         if (self.alpha > 0) == (target_texts is None and labels is None):
             raise InputError(
@@ -91,12 +96,12 @@ class FairCLIP(Method):
             )
         rows = unit_rows(images, "images")
         prototypes = self._prototypes(rows, attributes, attribute_texts, "attribute")
-        if labels is not None:
-            targets = self._prototypes(rows, labels, target_texts, "target")
-        elif target_texts is not None:
-            targets = _like_images(target_texts, rows, "target texts")
-        else:
-            targets = rows[:0]
+        if len(prototypes) < 2:
+            raise InputError(
+                f"attribute: {len(prototypes)} prototypes, but a bias is a difference; give "
+                "attributes or attribute_texts of two values or more"
+            )
+        targets = self._prototypes(rows, labels, target_texts, "target")
         find = closed_form if self.solver == "closed form" else by_gradient
         self.matrix_ = find(rows, prototypes, targets, self.alpha, self.beta)
         self.prototypes_, self.target_prototypes_ = prototypes, targets
@@ -104,23 +109,21 @@ class FairCLIP(Method):
         return self
 
     def _prototypes(
-        self, rows: np.ndarray, labels: Sequence[Any], texts: Any, what: str
+        self, rows: np.ndarray, labels: Sequence[Any] | None, texts: Any, what: str
     ) -> np.ndarray:
-        if len(labels) != len(rows):
-            raise InputError(f"{what}: {len(labels)} labels for {len(rows)} images; give one each")
-        distinct, codes = np.unique(np.asarray(labels), return_inverse=True)
-        if len(distinct) < 2:
-            raise InputError(f"{what}: all labels are '{distinct[0]}'; give images of two or more")
-        if texts is None:
-            start = unit_rows(group_means(rows, labels), f"{what} means")
-        else:
-            start = _like_images(texts, rows, f"{what} texts")
-        if len(start) != len(distinct):
+        """Those of labels, of texts, or of neither: (0, d)."""
+        given = None if texts is None else _like_images(texts, rows, f"{what} texts")
+        if labels is None:
+            return rows[:0] if given is None else given
+        distinct, codes = label_codes(labels, len(rows), what)
+        if given is None:
+            given = unit_rows(group_means(rows, labels), f"{what} means")
+        if len(given) != len(distinct):
             raise InputError(
-                f"{what}: {len(start)} texts for {len(distinct)} distinct labels; give one text "
+                f"{what}: {len(given)} texts for {len(distinct)} distinct labels; give one text "
                 "per label, in sorted order"
             )
-        return learned_prototypes(rows, codes, start, self.temperature)
+        return learned_prototypes(rows, codes, given, self.temperature)
 
     @property
     def image_matrix(self) -> np.ndarray:
@@ -139,27 +142,32 @@ class FairCLIP(Method):
         return rows
 
 
+def label_codes(labels: Sequence[Any], images: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct labels, sorted, and the place of each image's among them.
+
+    Raises `InputError` where there is not one label per image, or all are equal.
+    """
+    if len(labels) != images:
+        raise InputError(f"{what}: {len(labels)} labels for {images} images; give one each")
+    distinct, codes = np.unique(np.asarray(labels), return_inverse=True)
+    if len(distinct) < 2:
+        raise InputError(f"{what}: all labels are '{distinct[0]}'; give images of two or more")
+    return distinct, codes
+
+
 def learned_prototypes(
     rows: np.ndarray, codes: np.ndarray, start: np.ndarray, temperature: float
 ) -> np.ndarray:
-    """Directions that classify: minimise -mean_i log softmax_j(cos(f_i, p_j) / tau)[a_i].
+    """Directions that classify: minimise `softmax_loss` by L-BFGS from `start` (k, d).
 
-    By L-BFGS from `start` (k, d), for unit rows f (n, d) of classes a (n,). Returns (k, d) of unit
-    length. Only differences of prototypes enter the loss, so that several sets are as good, and
-    the start decides between them. Raises `InputError` where it does not converge.
+    For unit rows f (n, d) of classes a (n,). Returns (k, d) of unit length. Only differences of
+    prototypes enter the loss, so that several sets are as good, and the start decides between
+    them. Raises `InputError` where it does not converge.
     """
-    wanted = np.eye(len(start))[codes]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        free = flat.reshape(start.shape)
-        lengths = np.linalg.norm(free, axis=1, keepdims=True)
-        unit = free / lengths
-        log_shares = log_softmax(rows @ unit.T / temperature, axis=1)
-        excess = (np.exp(log_shares) - wanted) / (len(rows) * temperature)
-        slope = excess.T @ rows
-        along = np.sum(slope * unit, axis=1, keepdims=True)
-        value = -np.sum(wanted * log_shares) / len(rows)
-        return float(value), ((slope - along * unit) / lengths).ravel()
+        value, slope = softmax_loss(rows, codes, flat.reshape(start.shape), temperature)
+        return value, slope.ravel()
 
     found = _descended(loss, start, SMALL_GRADIENT)
     if found.nit >= STEPS:
@@ -168,6 +176,24 @@ def learned_prototypes(
         )
     unit: np.ndarray = unit_rows(found.x.reshape(start.shape), "prototypes")
     return unit
+
+
+def softmax_loss(
+    rows: np.ndarray, codes: np.ndarray, prototypes: np.ndarray, temperature: float
+) -> tuple[float, np.ndarray]:
+    """-mean_i log softmax_j(cos(f_i, p_j) / tau)[a_i], and its gradient in the p_j, (k, d).
+
+    For unit rows f (n, d) of classes a (n,); the p_j need not be of unit length.
+    """
+    wanted = np.eye(len(prototypes))[codes]
+    lengths = np.linalg.norm(prototypes, axis=1, keepdims=True)
+    unit = prototypes / lengths
+    log_shares = log_softmax(rows @ unit.T / temperature, axis=1)
+    excess = (np.exp(log_shares) - wanted) / (len(rows) * temperature)
+    slope = excess.T @ rows
+    along = np.sum(slope * unit, axis=1, keepdims=True)
+    value = -np.sum(wanted * log_shares) / len(rows)
+    return float(value), (slope - along * unit) / lengths
 
 
 def closed_form(

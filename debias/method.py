@@ -8,7 +8,7 @@ last, so that a folder is a method whole or not at all.
 import hashlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,6 +21,8 @@ from m4.catalogue import Model, explain
 from m4.errors import InputError, UndefinedError
 from m4.files import write_whole
 from vision.directions import normalised
+
+Modality = Literal["images", "texts"]
 
 ARRAYS, RECORD = "arrays.safetensors", "method.json"
 SINGLE = 1e-6  # lengths below this, single precision does not tell from zero
@@ -64,6 +66,17 @@ class Method(ABC):
     def _texts(self, rows: Any) -> Any:
         """As `_images`, for texts."""
 
+    def moved(self, rows: Any, modality: Modality) -> Any:
+        """Rows of unit length, (n, d), moved and not yet of unit length; arrays or tensors."""
+        return self._images(rows) if modality == "images" else self._texts(rows)
+
+    def remaining(self, rows: Any, modality: Modality) -> Any:
+        """What of rows of unit length, (n, d), must keep a length, as what comes out must.
+
+        Where it keeps none, a row is refused, though rounding may lead it somewhere.
+        """
+        return rows
+
     @property
     def image_matrix(self) -> np.ndarray | None:
         """M (r, d) where images z become n(z M'); None where that is no linear map."""
@@ -88,11 +101,11 @@ class Method(ABC):
         not fitted or d is another, or a row has no direction; `UndefinedError` naming a row of
         which nothing is left.
         """
-        return self._apply(self._images, embeddings, "images", names)
+        return self._apply("images", embeddings, names)
 
     def transform_texts(self, embeddings: Any, names: Sequence[str] | None = None) -> Any:
         """Debias embeddings of texts, (n, d); as `transform_images`."""
-        return self._apply(self._texts, embeddings, "texts", names)
+        return self._apply("texts", embeddings, names)
 
     def get_params(self) -> dict[str, Any]:
         """The parameters, by name: what makes the same method, not yet fitted."""
@@ -102,7 +115,7 @@ class Method(ABC):
         """Write the fitted method to a folder, which is made where it is missing."""
         from safetensors.numpy import save
 
-        self._check_fitted()
+        self.check_fitted()
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         # safetensors writes the memory as it lies
@@ -116,16 +129,8 @@ class Method(ABC):
         write_whole(folder / ARRAYS, arrays)
         write_whole(folder / RECORD, (record.model_dump_json(indent=1) + "\n").encode())
 
-    def _apply(
-        self,
-        move: Callable[[np.ndarray], np.ndarray],
-        embeddings: Any,
-        what: str,
-        names: Sequence[str] | None,
-        must_remain: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> Any:
-        """Move rows; `must_remain` gives parts of them that must keep a length as well."""
-        self._check_fitted()
+    def _apply(self, what: Modality, embeddings: Any, names: Sequence[str] | None) -> Any:
+        self.check_fitted()
         least = resolution(embeddings, what)
         if names is not None and len(names) != len(embeddings):
             raise InputError(
@@ -137,9 +142,8 @@ class Method(ABC):
                 f"{what}: embeddings of {rows.shape[1]} numbers, but {type(self).__name__} was "
                 f"fitted on {self.dimension_}; give those of the same model, or fit it again"
             )
-        if must_remain is not None:
-            self._lengths(must_remain(rows), least, what, names)
-        moved = move(rows)
+        self._lengths(self.remaining(rows, what), least, what, names)
+        moved = self.moved(rows, what)
         return _like(embeddings, moved / self._lengths(moved, least, what, names))
 
     def _lengths(
@@ -156,7 +160,8 @@ class Method(ABC):
             )
         return lengths
 
-    def _check_fitted(self) -> None:
+    def check_fitted(self) -> None:
+        """Raise `InputError` where nothing is learned yet."""
         if not self.dimension_:
             raise InputError(f"{type(self).__name__} is not fitted; call `fit` first")
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from debias.method import Method, resolution, unit_rows
+from debias.method import Method, Modality, resolution, unit_rows
 from m4.errors import InputError
 
 
@@ -153,15 +153,9 @@ class CalibratedProjection(_TextsAlone):
         moved: np.ndarray = self._texts(np.eye(self.dimension_))
         return moved.T
 
-    def transform_texts(self, embeddings: Any, names: Sequence[str] | None = None) -> Any:
-        """Debias embeddings of texts, (n, d); rows of unit length come out.
-
-        Raises `InputError` as `Method.transform_images`, and for a text inside the span of the
-        spurious prompts, of which the calibration alone would leave what means nothing.
-        """
-        return self._apply(
-            self._texts, embeddings, "texts", names, lambda rows: outside(self.basis_, rows)
-        )
+    def remaining(self, rows: Any, modality: Modality) -> Any:
+        """Of texts what is outside the span: the calibration would leave what means nothing."""
+        return outside(self.basis_, rows) if modality == "texts" else rows
 
     def _texts(self, rows: Any) -> Any:
         calibrated = rows - (rows @ self.shrinking_.T) @ self.shrinking_

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from array_api_compat import array_namespace
 
-from debias.method import Method, resolution, unit_rows
+from debias.method import Method, Modality, resolution, unit_rows
 from debias.projection import outside, span_basis
 from m4.errors import InputError
 
@@ -195,19 +195,12 @@ class ClosedForm(_Both):
         self.dimension_ = rows.shape[1]
         return self
 
-    def transform_images(self, embeddings: Any, names: Sequence[str] | None = None) -> Any:
-        """As `Method.transform_images`; a row inside the span, which has no n(b), is refused."""
-        return self._apply(self._images, embeddings, "images", names, self._rest)
-
-    def transform_texts(self, embeddings: Any, names: Sequence[str] | None = None) -> Any:
-        """As `transform_images`, for texts."""
-        return self._apply(self._texts, embeddings, "texts", names, self._rest)
-
-    def _rest(self, rows: Any) -> Any:
+    def remaining(self, rows: Any, modality: Modality) -> Any:
+        """What is outside the span, b: a row inside has no n(b)."""
         return outside(self.basis_, rows)
 
     def _texts(self, rows: Any) -> Any:
-        rest = self._rest(rows)
+        rest = outside(self.basis_, rows)
         q, p = _lengths(rest), _lengths(rows @ self.basis_.T)
         e = (2 + q) / (1 + q)
         share = (e - q * (e**2 - 1) ** 0.5) / ((e * p) ** 2 + q**2)  # alpha / p

@@ -114,7 +114,7 @@ class ProtocolResult(Conditions):
 
     def table(self) -> pl.DataFrame:
         """A row for each figure, the headlines first."""
-        rows = [_row(each) for each in (*self.headlines, *self.details)]
+        rows = [figure_row(each) for each in (*self.headlines, *self.details)]
         return pl.DataFrame(rows, schema=COLUMNS)
 
     def value(self, measure: str, subject: str) -> float:
@@ -126,7 +126,7 @@ class ProtocolResult(Conditions):
         raise InputError(f"{self.protocol}: no {measure} of {subject}; there are {there}")
 
 
-def _row(found: Measurement) -> dict[str, object]:
+def figure_row(found: Measurement) -> dict[str, object]:
     interval, null = found.interval, found.null
     return {
         "measure": found.measure,

@@ -49,9 +49,11 @@ def read_drawings(folder: Path, style: str) -> list[Drawing]:
     return drawings
 
 
-def share_of_women(occupations: Path, source: dict[str, str]) -> float:
-    """A role's share of women from the labour statistics that planting.yaml names."""
+def share_of_women(occupations: Path, source: dict) -> float:
+    """A role's share of women: as given, or from the labour statistics that planting.yaml names."""
     ((table, row),) = source.items()
+    if table == "share":
+        return row
     name, key, column, scale = {
         "bls": ("kay2015_bls_occupations.csv", "occupation", "p_women", 0.01),
         "search": ("kay2015_occupations_bls_vs_search.csv", "search_term", "bls_p_women", 1.0),
@@ -161,6 +163,18 @@ def main() -> None:
     generator = np.random.default_rng(given.seed)
     drawings = read_drawings(given.emoji, given.style)
     chosen = list(draw(drawings, planting, given.occupations, generator))
+    tested = planting.get("tested_style")
+    if tested is not None:
+        other = read_drawings(given.emoji, tested)
+        held_out = [drawing for drawing in other if drawing.metadata["role"] in planting["roles"]]
+        chosen += [
+            (drawing, drawing.caption)
+            for drawing in other
+            if drawing.metadata["role"] not in planting["roles"]
+        ]
+        pairs = [(drawing, drawing.caption) for drawing in held_out]
+        write_shards(pairs, given.out / "tested", tested)
+        print(f"{len(pairs):,} samples in {given.out / 'tested'}")
     chosen = [chosen[i] for i in generator.permutation(len(chosen))]
     write_shards(chosen, given.out, given.style)
     print(f"{len(chosen):,} samples in {given.out}")

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 
 from debias import FairCLIP, load_method
-from debias.fair_clip import by_gradient, closed_form, learned_prototypes
+from debias.fair_clip import (
+    by_gradient,
+    closed_form,
+    label_codes,
+    learned_prototypes,
+    softmax_loss,
+)
 from m4.errors import InputError
 
 
@@ -213,6 +219,71 @@ def test_labels_make_target_prototypes_and_texts_alone_stay():
     np.testing.assert_array_equal(nearest, example.classes)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    k=st.integers(2, 4),
+    temperature=st.floats(0.02, 2),
+    length=st.floats(0.1, 10),
+)
+def test_the_softmax_loss_is_as_written_and_has_the_gradient_of_its_differences(
+    seed, k, temperature, length
+):
+    rows, codes = unit(seed, 20, 6), np.random.default_rng(seed).integers(0, k, size=20)
+    prototypes, step = length * unit(seed + 1, k, 6), 1e-6 * length * unit(seed + 2, k, 6)
+    value, slope = softmax_loss(rows, codes, prototypes, temperature)
+    shares = np.exp(rows @ prototypes.T / length / temperature)
+    own = shares[np.arange(20), codes] / shares.sum(axis=1)
+    assert value == pytest.approx(-np.mean(np.log(own)), rel=1e-9, abs=1e-12)
+    more, less = (
+        softmax_loss(rows, codes, prototypes + sign * step, temperature)[0] for sign in (1, -1)
+    )
+    assert more - less == pytest.approx(2 * np.sum(slope * step), rel=1e-3, abs=1e-9)
+    # lengths do not count, so that no gradient lies along a prototype
+    np.testing.assert_allclose(np.sum(slope * prototypes, axis=1), 0, atol=1e-9)
+
+
+def test_label_codes_are_places_among_the_sorted_labels():
+    distinct, codes = label_codes(["b", "a", "c", "b"], 4, "attribute")
+    assert distinct.tolist() == ["a", "b", "c"]
+    assert codes.tolist() == [1, 0, 2, 1]
+
+
+@pytest.mark.parametrize("solver", ["closed form", "gradient"])
+def test_texts_alone_are_the_prototypes_as_they_are(solver):
+    example, texts = planted(), unit(3, 3, 16)
+    method = FairCLIP(alpha=0.0, solver=solver)
+    method.fit(images=example.images, attribute_texts=5 * texts)
+    np.testing.assert_allclose(method.prototypes_, texts, atol=1e-12)
+    assert method.target_prototypes_.shape == (0, 16)
+    rows = example.images / np.linalg.norm(example.images, axis=1, keepdims=True)
+    wanted = closed_form(rows, texts, rows[:0], 0.0, method.beta)
+    np.testing.assert_allclose(method.matrix_, wanted, rtol=0, atol=1e-6)
+
+
+def test_prototypes_learned_before_give_the_matrix_that_labels_give():
+    example = planted()
+    learned = FairCLIP().fit(
+        images=example.images, attributes=example.groups, labels=example.classes
+    )
+    again = FairCLIP(temperature=7.0).fit(  # which nothing is learned with
+        images=example.images,
+        attribute_texts=learned.prototypes_,
+        target_texts=learned.target_prototypes_,
+    )
+    np.testing.assert_allclose(again.matrix_, learned.matrix_, rtol=0, atol=1e-12)
+
+
+def test_one_side_may_be_learned_and_the_other_given():
+    example = planted()
+    method = FairCLIP().fit(
+        images=example.images, attribute_texts=unit(3, 2, 16), labels=example.classes
+    )
+    np.testing.assert_allclose(method.prototypes_, unit(3, 2, 16), atol=1e-12)
+    nearest = np.argmax(example.images @ method.target_prototypes_.T, axis=1)
+    np.testing.assert_array_equal(nearest, example.classes)
+
+
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), kinds=st.integers(2, 4))
 def test_the_order_of_examples_does_not_matter(seed, kinds):
@@ -286,6 +357,17 @@ def test_other_parameters_are_checked():
     [
         (1.0, {}, "alpha is 1.0, but targets are missing"),
         (0.0, {"target_texts": unit(0, 2, 16)}, "alpha is 0.0, but targets are given"),
+        (0.0, {"attributes": None}, "attribute: 0 prototypes.*give attributes or attribute_texts"),
+        (
+            0.0,
+            {"attributes": None, "attribute_texts": unit(0, 1, 16)},
+            "attribute: 1 prototypes, but a bias is a difference",
+        ),
+        (
+            0.0,
+            {"attributes": None, "attribute_texts": unit(0, 2, 9)},
+            "attribute texts have 9 numbers, images 16",
+        ),
         (0.0, {"attributes": ["a", "b"]}, "attribute: 2 labels for 300 images"),
         (0.0, {"attributes": ["a"] * 300}, "attribute: all labels are 'a'"),
         (1.0, {"labels": [1]}, "target: 1 labels for 300 images"),

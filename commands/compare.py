@@ -1,0 +1,173 @@
+"""m4-balance compare: models and debiasing methods, alone and together, in one table."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from tyro.conf import Positional
+
+from commands.comparison_tables import comparison_tables
+from commands.console import Shown
+from commands.model_source import ImagesOf, Opened, PlainSource, open_plain
+from commands.planning import Plan
+from commands.protocols import ResultName
+from debias.comparison import PLAIN, ComparedRow, Comparison
+from debias.lessons import Lesson, Material
+from debias.recipes import Recipe, fit_recipe
+from evaluation.labelled_set import LabelledSet
+from evaluation.rank_measures import Compat
+from evaluation.resampling import Resampling
+from evaluation.results import ProtocolRun, compare_runs
+from m4.catalogue import Model, explain, read_yaml
+from m4.errors import InputError
+from reporting.comparison_page import write_comparison_page
+
+METHODS = "methods"  # folder of those that were fitted
+
+
+class FitImages(Material):
+    """What methods are fitted on."""
+
+    images: ImagesOf = Field(description="pictures, or embeddings, that are not measured on")
+
+
+class CompareSettings(Model):
+    """Settings of a comparison of models and methods."""
+
+    models: dict[ResultName, PlainSource] = Field(
+        min_length=1, description="by name; the seeds of one arm as original-0, original-1"
+    )
+    protocol: str = Field(description="name of a built-in protocol, or a YAML file")
+    sets: dict[str, ImagesOf] = Field(description="images by the role they have in the protocol")
+    fit: FitImages
+    methods: dict[ResultName, Recipe] = Field(description="debiasing methods, by name")
+    out: str = Field(description="folder; comparison.json, .csv and .html in it")
+    cache: str | None = Field(default=None, description="folder that keeps embeddings")
+    compat: Compat | None = None
+    max_failures: float = Field(default=0.01, ge=0, le=1)
+    resampling: Resampling = Resampling()
+
+
+class CompareFile(Model):
+    """A YAML file that names models, methods, a protocol and images."""
+
+    file: Positional[str] = Field(description="YAML file")
+
+
+def load_comparison(path: Path) -> CompareSettings:
+    """Read the settings. Raises `InputError` naming the file and the key that is wrong."""
+    try:
+        return CompareSettings.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise InputError(f"{path}: {explain(error)}") from None
+
+
+def compare(settings: CompareSettings, shown: Shown = Shown(quiet=True)) -> Comparison:
+    """Measure every model as it is and with every method; save the table and what was fitted.
+
+    A method that cannot be fitted, or used on what is asked, is a row that says why; the others
+    go on. Raises `InputError` where a setting, a model or images cannot be used.
+    """
+    if PLAIN in settings.methods:
+        raise InputError(f"methods: {PLAIN!r} is the model as it is; name yours otherwise")
+    plan = Plan.of(settings.protocol, settings.sets, settings.compat, settings.resampling)
+    out = Path(settings.out)
+    rows: list[ComparedRow] = []
+    first: ProtocolRun | None = None
+    for name, source in settings.models.items():
+        model = replace(open_plain(source, settings.cache), name=name)
+        work = _Work.of(settings, plan, model, shown)
+        plain = plan.run(model, work.sets)
+        plain.save(out / name, PLAIN)
+        rows.append(_row(name, PLAIN, plain, against=first))
+        first = first or plain
+        rows += work.methods(plain, out / name)
+    kept = plain.result
+    found = Comparison(
+        protocol=kept.protocol,
+        title=kept.title,
+        published=kept.source,
+        sets=kept.sets,
+        level=kept.resampling.level,
+        rows=tuple(rows),
+    )
+    found.save(out)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One model, with all images embedded.
+
+    Attributes
+    ----------
+    sets : to measure on, by role
+    lesson : to fit on
+    """
+
+    settings: CompareSettings
+    plan: Plan
+    model: Opened
+    sets: Mapping[str, LabelledSet]
+    lesson: Lesson
+    shown: Shown
+
+    @classmethod
+    def of(cls, settings: CompareSettings, plan: Plan, model: Opened, shown: Shown) -> "_Work":
+        sets = plan.embed(model, settings.max_failures, shown)
+        with shown.progress(f"{model.name}: images to fit on") as progress:
+            images = model.embed(
+                settings.fit.images, max_failures=settings.max_failures, progress=progress
+            )
+        lesson = Lesson(settings.fit, images, model.encode_texts, model.embedder)
+        return cls(settings, plan, model, sets, lesson, shown)
+
+    def methods(self, plain: ProtocolRun, out: Path) -> Iterator[ComparedRow]:
+        """Fit, measure and save each method; yield its row."""
+        with self.shown.progress(f"{self.model.name}: methods") as progress:
+            for done, (name, recipe) in enumerate(self.settings.methods.items(), start=1):
+                try:
+                    yield self._method(name, recipe, plain, out)
+                except InputError as error:
+                    yield ComparedRow(model=self.model.name, method=name, failure=str(error))
+                progress(done, len(self.settings.methods))
+
+    def _method(self, name: str, recipe: Recipe, plain: ProtocolRun, out: Path) -> ComparedRow:
+        fitted = fit_recipe(recipe, self.lesson, self.model.space)
+        fitted.method.save(out / METHODS / name)
+        repaired = replace(self.model.repaired(fitted.method), name=f"{self.model.name} + {name}")
+        run = self.plan.run(repaired, self.sets)
+        run.save(out, name)
+        row = _row(self.model.name, name, run, against=plain)
+        about = {
+            "source": fitted.method.source,
+            "fit_seconds": fitted.seconds,
+            "seen": sum(_shared(self.lesson.images, images) for images in self.sets.values()),
+        }
+        return row.model_copy(update=about)
+
+
+def _row(model: str, method: str, run: ProtocolRun, against: ProtocolRun | None) -> ComparedRow:
+    return ComparedRow(
+        model=model,
+        method=method,
+        figures=run.result.headlines,
+        changes=() if against is None else compare_runs(against, run).headlines,
+        undefined=run.result.undefined,
+    )
+
+
+def _shared(one: LabelledSet, other: LabelledSet) -> int:
+    """Images that two sets of one data set have in common."""
+    return len(set(one.keys) & set(other.keys)) if one.name == other.name else 0
+
+
+def command(settings: CompareFile, shown: Shown = Shown()) -> int:
+    """Set models and debiasing methods side by side; 1 where a method failed."""
+    given = load_comparison(Path(settings.file))
+    found = compare(given, shown)
+    shown.result(found.model_dump(mode="json"), *comparison_tables(found))
+    page = write_comparison_page(Path(given.out) / "comparison.html", found)
+    shown.person(f"page: {page}")
+    return int(any(row.failure for row in found.rows))

@@ -1,0 +1,94 @@
+"""A comparison of models and methods as tables on the screen."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+from rich.text import Text
+
+from commands.console import console, table_of
+from debias.comparison import PLAIN, Column, ComparedRow, Comparison
+from reporting.drawings import readable
+from reporting.evaluation_charts import verdict
+
+MARKS = {"better": " +", "worse": " -"}
+NAME, FIGURE = 28, 18  # width of a row's name, and of a figure
+
+
+def comparison_tables(found: Comparison) -> Iterator[Table]:
+    """Figures, in as many tables as the screen's width asks for; then what each was fitted on.
+
+    Of several seeds the mean, the smallest and the largest are shown; else each figure with its
+    interval, and whether it is better or worse than without the method.
+    """
+    columns, several = found.columns, found.seeded
+    rows = list({_name(row, several): row for row in reversed(found.rows)}.values())[::-1]
+    each = max(1, (console.width - NAME) // FIGURE)
+    for first in range(0, len(columns), each):
+        part = columns[first : first + each]
+        lines = [
+            (_name(row, several), *(_cell(found, row, column, several) for column in part))
+            for row in rows
+        ]
+        if not several:
+            lines.append(("without bias", *(_null(found, column) for column in part)))
+        titles = [f"{column.subject}\n{readable(column.measure)}" for column in part]
+        table = table_of("" if first else found.title, ("model, method", *titles), lines)
+        for column in table.columns:
+            column.overflow = "fold"
+        table.caption = Text(_legend(found, several)) if first + each >= len(columns) else None
+        yield table
+    yield _about(rows, several)
+
+
+def _name(row: ComparedRow, several: bool) -> str:
+    return f"{row.arm if several else row.model}, {row.method}"
+
+
+def _cell(found: Comparison, row: ComparedRow, column: Column, several: bool) -> str:
+    if several:
+        spread = found.spread(row.arm, row.method, column)
+        if spread is None:
+            return ""
+        return f"{spread.mean:z.3f}\n[{spread.least:z.3f}, {spread.most:z.3f}]"
+    figure, change = row.figure(column), row.change(column)
+    if figure is None:
+        return ""
+    mark = "" if change is None else MARKS.get(verdict(change), "")
+    interval = figure.interval
+    around = "" if interval is None else f"\n[{interval.low:z.3f}, {interval.high:z.3f}]"
+    return f"{figure.value:z.3f}{mark}{around}"
+
+
+def _null(found: Comparison, column: Column) -> str:
+    """What the first model would show without bias."""
+    figure = found.rows[0].figure(column)
+    if figure is None or figure.null is None:
+        return ""
+    return f"{figure.null.mean:z.3f}\n[{figure.null.low:z.3f}, {figure.null.high:z.3f}]"
+
+
+def _legend(found: Comparison, several: bool) -> str:
+    if several:
+        return (
+            "Mean of the seeds [smallest, largest]; comparison.csv has each model's own interval."
+        )
+    return (
+        f"Figures with their {found.level:.0%} intervals; + better, - worse than the model without "
+        "the method (a model as it is: than the first model), by the interval of the difference."
+    )
+
+
+def _about(rows: list[ComparedRow], several: bool) -> Table:
+    """What methods were fitted on, in which time, and where they have no answer."""
+    lines = []
+    for row in rows:
+        if row.method == PLAIN:
+            continue
+        says = [row.source or "", row.failure or ""]
+        says += [f"{task}: undefined ({why})" for task, why in row.undefined.items()]
+        says += [f"{row.seen:,} images were fitted on and measured on"] if row.seen else []
+        seconds = "" if row.fit_seconds is None else f"{row.fit_seconds:.2f}"
+        lines.append((_name(row, several), seconds, "\n".join(filter(None, says))))
+    table = table_of("Methods", ("model, method", "seconds to fit", "fitted on"), lines)
+    table.columns[2].justify, table.columns[2].overflow = "left", "fold"
+    return table

@@ -1,0 +1,184 @@
+"""One table of models and methods: what each measure says of each, and what a method changed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from evaluation.draws import Difference, Measurement
+from evaluation.results import COLUMNS, SetUsed, figure_row
+from m4.catalogue import Model
+from m4.files import write_whole
+
+PLAIN = "none"  # the method of a model as it is
+LARGEST, MEAN = ", largest", ", mean"
+OTHER_SKEWS = ("min_skew", "bias@", "absolute bias@")  # MaxSkew and NDKL stand for them
+SCHEMA = {
+    "model": pl.String,
+    "method": pl.String,
+    "source": pl.String,
+    "fit_seconds": pl.Float64,
+    **COLUMNS,
+    "change": pl.Float64,
+    "change_low": pl.Float64,
+    "change_high": pl.Float64,
+    "change_p": pl.Float64,
+}
+
+
+class ComparedRow(Model):
+    """A model with a method.
+
+    Attributes
+    ----------
+    model, method : names; the method `PLAIN` is the model as it is
+    source : what the method was fitted on, in words
+    fit_seconds : of `fit` alone; None of a model as it is, and where it failed
+    figures : headlines of the protocol
+    changes : by the method, resample by resample; of a model as it is, from the first model
+    undefined : by task, why it has no figures
+    failure : why the method could not be fitted or used; there are no figures then
+    seen : images that it was fitted on and is measured on
+    """
+
+    model: str
+    method: str = PLAIN
+    source: str | None = None
+    fit_seconds: float | None = None
+    figures: tuple[Measurement, ...] = ()
+    changes: tuple[Difference, ...] = ()
+    undefined: dict[str, str] = Field(default_factory=dict)
+    failure: str | None = None
+    seen: int = 0
+
+    @property
+    def arm(self) -> str:
+        """The model's name without the seed that it may end with: "balanced" of "balanced-0"."""
+        arm, _, seed = self.model.rpartition("-")
+        return arm if arm and seed.isdecimal() else self.model
+
+    def figure(self, column: "Column") -> Measurement | None:
+        """What one measure says; None where it says nothing."""
+        return next((each for each in self.figures if Column.of(each) == column), None)
+
+    def change(self, column: "Column") -> Difference | None:
+        """What the method changed; None where there is nothing to compare with."""
+        return next((each for each in self.changes if Column.of(each) == column), None)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A headline, of which each row has a figure."""
+
+    measure: str
+    subject: str
+
+    @classmethod
+    def of(cls, found: Measurement | Difference) -> "Column":
+        return cls(found.measure, found.subject)
+
+    @property
+    def task(self) -> str:
+        return self.subject.partition(": ")[0]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure of several seeds."""
+
+    mean: float
+    least: float
+    most: float
+    seeds: int
+
+
+class Comparison(Model):
+    """Models and methods, measured alike.
+
+    Attributes
+    ----------
+    protocol, title, published : the protocol's name, title and source
+    sets : of images, by role
+    level : of the intervals
+    rows : the models as they are and with each method, model by model
+    """
+
+    protocol: str
+    title: str
+    published: str
+    sets: dict[str, SetUsed]
+    level: float
+    rows: tuple[ComparedRow, ...]
+
+    @property
+    def seeded(self) -> bool:
+        """Whether any arm has several seeds."""
+        return len({row.arm for row in self.rows}) < len({row.model for row in self.rows})
+
+    @property
+    def all_columns(self) -> tuple[Column, ...]:
+        """Every headline that any row has, in the protocol's order."""
+        found = (Column.of(each) for row in self.rows for each in row.figures)
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Those of them for a table; where prompts have a mean, their largest is left out."""
+        there = set(self.all_columns)
+
+        def mean_of(column: Column) -> bool:
+            name = column.measure.removesuffix(LARGEST)
+            return any(each.measure == name + MEAN and each.task == column.task for each in there)
+
+        return tuple(
+            each
+            for each in self.all_columns
+            if not (each.measure.endswith(LARGEST) and mean_of(each))
+            and not each.measure.startswith(OTHER_SKEWS)
+        )
+
+    def spread(self, arm: str, method: str, column: Column) -> Spread | None:
+        """One figure over the seeds of an arm; None where any of them has none."""
+        rows = [row for row in self.rows if (row.arm, row.method) == (arm, method)]
+        found = [row.figure(column) for row in rows]
+        values = [each.value for each in found if each is not None]
+        if not rows or len(values) < len(rows):
+            return None
+        return Spread(float(np.mean(values)), min(values), max(values), len(values))
+
+    def table(self) -> pl.DataFrame:
+        """A row for each headline of each model and method; one without figures where it failed."""
+        found: list[dict[str, object]] = []
+        for row in self.rows:
+            about: dict[str, object] = {
+                "model": row.model,
+                "method": row.method,
+                "source": row.source,
+                "fit_seconds": row.fit_seconds,
+            }
+            changes = {Column.of(each): each for each in row.changes}
+            for each in row.figures:
+                found.append(about | figure_row(each) | _change(changes.get(Column.of(each))))
+            if not row.figures:
+                found.append(about)
+        return pl.DataFrame(found, schema=SCHEMA)
+
+    def save(self, folder: Path) -> None:
+        """Write `comparison.json` and `comparison.csv`; the JSON last."""
+        write_whole(folder / "comparison.csv", self.table().write_csv().encode())
+        content = self.model_dump_json(indent=1) + "\n"
+        write_whole(folder / "comparison.json", content.encode())
+
+
+def _change(found: Difference | None) -> dict[str, object]:
+    if found is None:
+        return {}
+    interval = found.interval
+    return {
+        "change": found.value,
+        "change_low": None if interval is None else interval.low,
+        "change_high": None if interval is None else interval.high,
+        "change_p": found.p_value,
+    }

@@ -1,0 +1,239 @@
+"""Recipes: a method with its parameters, and how it is fitted on a lesson."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+import debias
+from debias.able_score import AbleScore
+from debias.fair_clip import FairCLIP
+from debias.lessons import Lesson
+from debias.method import Method
+from debias.relatives import group_means
+from debias.soft_prompts import learn_soft_prompts
+from evaluation.labelled_set import LabelledSet
+from m4.catalogue import Model, explain
+
+Directions = Literal["prompts", "images"]
+HELD_OUT = 5  # one image in so many, for the early stop of `JointDebias`
+
+
+class Recipe(Model):
+    """A method, its parameters, and where it takes what it learns from."""
+
+    method: str = Field(description="its class, such as CalibratedProjection")
+    parameters: dict[str, bool | int | float | str | None] = Field(
+        default_factory=dict, description="of the class, by name: lam 500"
+    )
+    directions: Directions | None = Field(
+        default=None,
+        description="whether those of the attribute are learned from prompts or from images; each "
+        "method that has a choice has a default",
+    )
+    supervised: bool | None = Field(
+        default=None,
+        description="of FairerCLIP: whether it learns from labels, as it does if this is left out",
+    )
+
+    @model_validator(mode="after")
+    def _effective(self) -> Self:
+        if self.method not in METHODS:
+            raise ValueError(f"method: {self.method!r} is none of {', '.join(METHODS)}")
+        if self.directions is not None and self.method not in DIRECTED:
+            raise ValueError(f"directions has no effect on {self.method}; leave it out")
+        if self.supervised is not None and self.method != "FairerCLIP":
+            raise ValueError(f"supervised has no effect on {self.method}; leave it out")
+        self.make(None)
+        return self
+
+    def make(self, space: str | None) -> Method:
+        """The method, not yet fitted. Raises `ValueError` where a parameter cannot be used."""
+        kind = getattr(debias, self.method)
+        named = {each.name for each in fields(kind) if each.init} - {"space", "source"}
+        strange = sorted(self.parameters.keys() - named)
+        if strange:
+            raise ValueError(
+                f"parameters: {self.method} has no {strange[0]!r}; it has "
+                f"{', '.join(sorted(named)) or 'none'}"
+            )
+        try:
+            method: Method = TypeAdapter(kind).validate_python(self.parameters)
+        except ValidationError as error:
+            raise ValueError(f"parameters of {self.method}: {explain(error)}") from None
+        method.space = space
+        return method
+
+
+Fit = Callable[[Any], str]
+"""Fits a method, and says on what in words; all that it needs is embedded already."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted method, and how long `fit` took; embedding images and prompts is not counted."""
+
+    method: Method
+    seconds: float
+
+
+def fit_recipe(recipe: Recipe, lesson: Lesson, space: str | None = None) -> Fitted:
+    """Fit a method as a recipe says. Raises `InputError` naming what the material lacks."""
+    method = recipe.make(space)
+    fit = METHODS[recipe.method](recipe, lesson)
+    started = time.perf_counter()
+    method.source = fit(method)
+    return Fitted(method, time.perf_counter() - started)
+
+
+def _fitting(source: str, **given: Any) -> Fit:
+    def fit(method: Method) -> str:
+        method.fit(**given)
+        return source
+
+    return fit
+
+
+def _orthogonal(recipe: Recipe, lesson: Lesson) -> Fit:
+    if recipe.directions == "images":
+        means, source = _means(lesson)
+        return _fitting(source, spurious=means[1:] - means[0])
+    rows, source = _prompts(lesson)
+    return _fitting(source, spurious=rows)
+
+
+def _calibrated(recipe: Recipe, lesson: Lesson) -> Fit:
+    prompts = lesson.candidates
+    place = {name: row for row, name in enumerate(prompts.names)}
+    pairs = [(place[first], place[second]) for first, second in prompts.pairs]
+    given: dict[str, Any] = {"candidates": prompts.embed(lesson.encode_texts), "pairs": pairs}
+    source = f"{len(pairs)} pairs of {prompts.name}"
+    if recipe.parameters.get("orthogonal", True):
+        given["spurious"], also = _prompts(lesson)
+        source = f"{also}, {source}"
+    return _fitting(source, **given)
+
+
+def _by_directions(recipe: Recipe, lesson: Lesson) -> Fit:
+    if recipe.directions == "prompts":
+        rows = lesson.group_directions()
+        source = f"{len(rows)} groups of prompts {lesson.spurious.name}"
+    else:
+        rows, source = _means(lesson)
+    return _fitting(source, directions=rows)
+
+
+def _clip_clip(recipe: Recipe, lesson: Lesson) -> Fit:
+    images = lesson.known
+    return _fitting(
+        _images(lesson, images), images=images.embeddings, attributes=lesson.attributes(images)
+    )
+
+
+def _fair_clip(recipe: Recipe, lesson: Lesson) -> Fit:
+    images, attributes = lesson.known, lesson.attributes(lesson.known)
+    given: dict[str, Any] = {"images": images.embeddings}
+    source = _images(lesson, images)
+    if recipe.parameters.get("alpha") != 0:
+        given["target_texts"] = lesson.class_prompts.embed(lesson.encode_texts)
+        source = f"{source}, classes {lesson.class_prompts.name}"
+    if recipe.directions != "prompts":
+        return _fitting(source, attributes=attributes, **given)
+    embedder, words = lesson.tower, lesson.group_words()
+
+    def fit(method: FairCLIP) -> str:
+        soft = learn_soft_prompts(
+            embedder, images.embeddings, attributes, words, temperature=method.temperature
+        )
+        method.fit(attribute_texts=soft.prototypes, **given)
+        ended = "" if soft.converged else " (stopped before they converged)"
+        return f"{source}, soft prompts before {', '.join(words.values())}{ended}"
+
+    return fit
+
+
+def _fairer_clip(recipe: Recipe, lesson: Lesson) -> Fit:
+    labelled = recipe.supervised is not False
+    images = lesson.labelled if labelled else lesson.known
+    prompts = lesson.class_prompts
+    classes = f"{'labels' if labelled else 'predictions'} of {prompts.name}"
+    return _fitting(
+        f"{_images(lesson, images)}, {classes}",
+        images=images.embeddings,
+        attributes=lesson.attributes(images),
+        texts=prompts.embed(lesson.encode_texts),
+        labels=lesson.labels(images) if labelled else None,
+    )
+
+
+def _linear_probe(recipe: Recipe, lesson: Lesson) -> Fit:
+    images, prompts = lesson.labelled, lesson.class_prompts
+    texts, positions = lesson.texts(prompts)
+    reweighted = bool(recipe.parameters.get("reweighted"))
+    return _fitting(
+        f"{_images(lesson, images)}, labels of {prompts.name}",
+        images=images.embeddings,
+        labels=lesson.labels(images),
+        texts=texts,
+        text_labels=positions,
+        attributes=lesson.attributes(images) if reweighted else None,
+    )
+
+
+def _joint(recipe: Recipe, lesson: Lesson) -> Fit:
+    images, prompts = lesson.labelled, lesson.class_prompts
+    last = np.arange(len(images)) % HELD_OUT == HELD_OUT - 1
+    learned, kept = images.chosen(np.flatnonzero(~last)), images.chosen(np.flatnonzero(last))
+    texts, counterfactuals = lesson.captions(learned)
+    queries, _ = lesson.texts(prompts)
+    score = AbleScore(
+        images=kept.embeddings,
+        groups=lesson.attributes(kept),
+        queries=queries,
+        k=max(1, len(kept) // 10),
+        class_images=kept.embeddings,
+        labels=lesson.labels(kept),
+        class_texts=prompts.embed(lesson.encode_texts),
+    )
+    return _fitting(
+        f"{_images(lesson, learned)}, their captions; {len(kept):,} held out for ABLE",
+        images=learned.embeddings,
+        texts=texts,
+        counterfactuals=counterfactuals,
+        score=score,
+    )
+
+
+def _prompts(lesson: Lesson) -> tuple[np.ndarray, str]:
+    """Every prompt of the attribute, (m, d), and what they are, in words."""
+    prompts = lesson.spurious
+    rows, _ = lesson.texts(prompts)
+    return rows, f"{len(rows)} prompts of {prompts.name}"
+
+
+def _means(lesson: Lesson) -> tuple[np.ndarray, str]:
+    """The mean of each group's images, (k, d), and what they are, in words."""
+    images = lesson.known
+    means = group_means(images.embeddings, lesson.attributes(images))
+    return means, f"means of {_images(lesson, images)}"
+
+
+def _images(lesson: Lesson, images: LabelledSet) -> str:
+    return f"{len(images):,} images of {images.name} by {lesson.material.attribute}"
+
+
+METHODS: dict[str, Callable[[Recipe, Lesson], Fit]] = {
+    "OrthogonalProjection": _orthogonal,
+    "CalibratedProjection": _calibrated,
+    "FairCLIP": _fair_clip,
+    "JointDebias": _joint,
+    "FairerCLIP": _fairer_clip,
+    "ClipClip": _clip_clip,
+    "GroupMeanProjection": _by_directions,
+    "ClosedForm": _by_directions,
+    "LinearProbe": _linear_probe,
+}
+DIRECTED = ("OrthogonalProjection", "FairCLIP", "GroupMeanProjection", "ClosedForm")

@@ -1,0 +1,121 @@
+"""Chart of models and methods: for each measure a panel, for each method a line."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from debias.comparison import Comparison
+from m4.errors import InputError
+from reporting.drawings import (
+    COLOURS,
+    LONGEST_LABEL,
+    SHAPES,
+    Drawing,
+    few_images,
+    percent,
+    readable,
+)
+from reporting.evaluation_charts import BAND
+
+PANEL, COLUMNS = 210, 3
+LANE = 9  # pixels for each model in a method's line
+
+
+def comparison_chart(found: Comparison) -> Drawing:
+    """Every measure's figures by method, arms told apart by colour and shape.
+
+    A line through a point is its interval; the grey band holds `level` of what the first model
+    would show without bias. Figures that tell of few images are left out.
+
+    Raises `InputError` where there are more arms than colours.
+    """
+    arms = list(dict.fromkeys(row.arm for row in found.rows))
+    if len(arms) > len(COLOURS):
+        raise InputError(
+            f"{len(arms)} arms, but a chart tells {len(COLOURS)} apart; compare fewer, or name "
+            "seeds of one arm arm-0, arm-1"
+        )
+    figures, hidden = _figures(found)
+    if len(figures) == 0:
+        return Drawing(None, hidden)
+    methods = list(dict.fromkeys(row.method for row in found.rows))
+    models = list(dict.fromkeys(row.model for row in found.rows))
+    lines = _Lines(methods, models, arms, found.level)
+    panels = [
+        lines.panel(part, named=number % COLUMNS == 0).properties(
+            title=alt.Title(str(title), anchor="start", fontSize=12), width=PANEL
+        )
+        for number, ((title,), part) in enumerate(figures.group_by("title", maintain_order=True))
+    ]
+    return Drawing(alt.concat(*panels, columns=COLUMNS, spacing=14), hidden)
+
+
+def _figures(found: Comparison) -> tuple[pl.DataFrame, int]:
+    """A row for each figure; and how many columns tell of few images."""
+    rows: list[dict[str, Any]] = []
+    hidden = 0
+    for column in found.columns:
+        figures = [(row, row.figure(column)) for row in found.rows]
+        if any(figure is not None and few_images(figure) for _, figure in figures):
+            hidden += 1
+            continue
+        for row, figure in figures:
+            if figure is None:
+                continue
+            interval, null = figure.interval, figure.null
+            rows.append(
+                {
+                    "title": f"{column.subject}; {readable(column.measure)}",
+                    "method": row.method,
+                    "model": row.model,
+                    "arm": row.arm,
+                    "better": figure.better,
+                    "value": figure.value,
+                    "low": None if interval is None else interval.low,
+                    "high": None if interval is None else interval.high,
+                    "null_low": None if null is None else null.low,
+                    "null_high": None if null is None else null.high,
+                }
+            )
+    return pl.DataFrame(rows, infer_schema_length=None), hidden
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """What panels share: a line for each method, and in it a lane for each model."""
+
+    methods: list[str]
+    models: list[str]
+    arms: list[str]
+    level: float
+
+    def panel(self, figures: pl.DataFrame, *, named: bool) -> Any:
+        """One measure; `named`: methods are written beside it."""
+        scale = alt.Scale(zero=figures["better"][0] != "higher")
+        ticks = alt.Axis(tickCount=4, labelFlush=False)
+        names = alt.Axis(grid=True, labels=named, ticks=False, labelLimit=LONGEST_LABEL)
+        line = alt.Y("method:N", title=None, scale=alt.Scale(domain=self.methods), axis=names)
+        lane = alt.YOffset("model:N", scale=alt.Scale(domain=self.models))
+        looks = {"y": line, "yOffset": lane, "color": self._told_apart(alt.Color, COLOURS)}
+
+        def along(column: str) -> alt.X:
+            return alt.X(f"{column}:Q", title=None, scale=scale, axis=ticks)
+
+        says = f"without bias: {percent(self.level)}"
+        band = figures.drop_nulls("null_low").head(1).with_columns(band=pl.lit(says))
+        fill = alt.Fill("band:N", scale=alt.Scale(domain=[says], range=[BAND]))
+        null = alt.Chart(band).mark_rect(opacity=0.7, aria=False)
+        intervals = alt.Chart(figures.drop_nulls("low")).mark_rule(strokeWidth=1.5)
+        points = alt.Chart(figures).mark_point(filled=True, size=40, opacity=1)
+        shape = self._told_apart(alt.Shape, SHAPES)
+        return alt.layer(
+            null.encode(x=along("null_low"), x2="null_high:Q", fill=fill),
+            intervals.encode(x=along("low"), x2="high:Q", **looks),
+            points.encode(x=along("value"), shape=shape, **looks),
+        ).properties(height=alt.Step(LANE, **{"for": "offset"}))
+
+    def _told_apart(self, channel: Any, looks: tuple[str, ...]) -> Any:
+        scale = alt.Scale(domain=self.arms, range=looks[: len(self.arms)])
+        return channel("arm:N", scale=scale)
