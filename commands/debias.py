@@ -10,7 +10,7 @@ from tyro.conf import Positional, subcommand
 from commands.console import Shown, table_of
 from commands.model_source import PlainSource, open_plain
 from commands.one_set import OneSet, part_of
-from commands.planning import Plan
+from commands.planning import Plan, check_material
 from commands.protocol_tables import difference_table, headline_table
 from commands.protocols import ProtocolCommand
 from debias.lessons import Lesson, Material
@@ -54,6 +54,10 @@ class ExportCommand(PlainSource):
 
     method: Positional[str] = Field(description="folder of a method")
     out: str = Field(description="folder, which open_clip loads as local-dir:FOLDER")
+    attached: bool = Field(
+        default=False,
+        description="put a linear method beside the model too, not into its last projections",
+    )
 
 
 class MeasureCommand(ProtocolCommand):
@@ -95,12 +99,12 @@ def command(action: Action, shown: Shown = Shown()) -> None:
 
 
 def _fit(settings: FitCommand, shown: Shown) -> None:
+    material, given = part_of(Material, settings), settings.one_set()
+    check_material(material, given)
     model = open_plain(part_of(PlainSource, settings), settings.cache)
     with shown.progress("images to fit on") as progress:
-        images = model.embed(
-            settings.one_set(), max_failures=settings.max_failures, progress=progress
-        )
-    lesson = Lesson(part_of(Material, settings), images, model.encode_texts, model.embedder)
+        images = model.embed(given, max_failures=settings.max_failures, progress=progress)
+    lesson = Lesson(material, images, model.encode_texts, model.embedder)
     fitted = fit_recipe(part_of(Recipe, settings), lesson, model.space)
     method = fitted.method
     method.save(settings.out)
@@ -137,10 +141,9 @@ def _apply(settings: ApplyCommand, shown: Shown) -> None:
             space=f"{method.space} + {type(method).__name__}" if method.space else None,
             progress=progress,
         )
-    rows = [("embeddings", f"{found.rows:,}")]
+    rows = [("tables", f"{len(found.tables):,}"), ("embeddings", f"{found.rows:,}")]
     rows += [(f"of them NaN: {why}", f"{count:,}") for why, count in found.undefined.items()]
-    table = table_of(f"{len(found.tables):,} tables in {settings.out}", ("", ""), rows)
-    shown.result(found.model_dump(mode="json"), table)
+    shown.result(found.model_dump(mode="json"), table_of(settings.out, ("", ""), rows))
 
 
 def _export(settings: ExportCommand, shown: Shown) -> None:
@@ -150,7 +153,11 @@ def _export(settings: ExportCommand, shown: Shown) -> None:
     if model.embedder is None:
         raise InputError("texts: embeddings cannot be exported; give checkpoint, or model")
     method = load_method(settings.method, space=model.space)
-    export_open_clip(settings.out, model.embedder, method)
+    export_open_clip(settings.out, model.embedder, method, attached=settings.attached)
+    content = {"method": type(method).__name__, "model": model.name, "out": settings.out}
+    rows = [("model", model.name), ("method", type(method).__name__)]
+    shown.result(content, table_of(f"open_clip loads local-dir:{settings.out}", ("", ""), rows))
+    shown.person(f"how: {Path(settings.out) / 'README.md'}")
 
 
 def _evaluate(settings: MeasureCommand, shown: Shown) -> None:

@@ -126,19 +126,20 @@ class JointDebias(Method):
         higher being better, and the epoch of its highest value is kept; without one, the last
         epoch is kept. `progress` is called with (epochs done, epochs in all) after each. Raises
         `InputError` where numbers of rows or dimensions disagree, there are fewer than 2 pairs, a
-        row has no direction, or a score is not finite.
+        row has no direction, or a loss or score is not finite.
         """
         import torch
 
         random = torch.Generator().manual_seed(self.seed)
         training = _Training(self, _Pairs.of(images, texts, counterfactuals, random), random)
         kept, best = training.unmoved(), 0
-        scores, losses = [] if score is None else [_checked(score(kept), 0)], []
+        losses, scores = [], [] if score is None else [_scored(score, kept, 0)]
         for epoch in range(1, self.epochs + 1):
-            losses.append(training.epoch(soft=epoch > self.soft_after))
+            loss = training.epoch(soft=epoch > self.soft_after)
+            losses.append(_finite(loss, f"loss of epoch {epoch}", "lower the learning_rate"))
             now = training.trained()
             if score is not None:
-                scores.append(_checked(score(now), epoch))
+                scores.append(_scored(score, now, epoch))
             if score is None or scores[epoch] > scores[best]:
                 kept, best = now, epoch
             if progress is not None:
@@ -275,20 +276,24 @@ class _Training:
 
     def loss(self, rows: slice, soft: bool) -> "Tensor":
         """L of some pairs, the last ones that came into the queues."""
-        t, weight = self.settings.temperature, self.settings.bias_weight
+        temperature, weight = self.settings.temperature, self.settings.bias_weight
         window = slice(rows.stop, rows.stop + self.size)
         all_images, all_texts = self.images[window], self.texts[window]
         images, texts = self.pairs.images[rows], self.pairs.texts[rows]
-        image_targets, text_targets = shares(images, all_texts, t), shares(texts, all_images, t)
+        image_targets = shares(images, all_texts, temperature)
+        text_targets = shares(texts, all_images, temperature)
         if soft:
             share = self.settings.soft_share
-            mean_images, mean_texts = _moved(self.mean, images, texts)
-            image_targets = image_targets.lerp(shares(mean_images, all_texts, t), share)
-            text_targets = text_targets.lerp(shares(mean_texts, all_images, t), share)
+            slow_images, slow_texts = _moved(self.mean, images, texts)
+            image_targets.lerp_(shares(slow_images, all_texts, temperature), share)
+            text_targets.lerp_(shares(slow_texts, all_images, temperature), share)
         new_images, new_texts = _moved(self.live, images, texts)
-        alignment = bias_alignment(texts - new_texts, images - new_images, all_texts, all_images, t)
-        of_images = distillation(image_targets, new_images, all_texts, t)
-        of_texts = distillation(text_targets, self._text_or_other(rows, new_texts), all_images, t)
+        anchor = self._text_or_other(rows, new_texts)
+        of_images = distillation(image_targets, new_images, all_texts, temperature)
+        of_texts = distillation(text_targets, anchor, all_images, temperature)
+        alignment = bias_alignment(
+            texts - new_texts, images - new_images, all_texts, all_images, temperature
+        )
         return weight * alignment + (1 - weight) * (of_images + of_texts) / 2
 
     def _text_or_other(self, rows: slice, new_texts: "Tensor") -> "Tensor":
@@ -338,7 +343,11 @@ def _check_least(name: str, value: int, least: int) -> None:
         raise InputError(f"{name} is {value}; give at least {least}")
 
 
-def _checked(score: float, epoch: int) -> float:
-    if not math.isfinite(score):
-        raise InputError(f"the score of epoch {epoch} is {score}; give one that is finite")
-    return float(score)
+def _scored(score: Callable[[JointDebias], float], method: JointDebias, epoch: int) -> float:
+    return _finite(score(method), f"score of epoch {epoch}", "give one that always is a number")
+
+
+def _finite(value: float, what: str, remedy: str) -> float:
+    if not math.isfinite(value):
+        raise InputError(f"the {what} is {value}; {remedy}")
+    return float(value)

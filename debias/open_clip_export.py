@@ -17,7 +17,7 @@ from debias.modules import Side
 from debias.repaired import Repaired, repaired
 from m4.errors import InputError
 from vision.embedder import RESAMPLING, Embedder, Preprocessing
-from vision.model import ModelSettings
+from vision.model import ModelSettings, model_config
 from vision.torchvision_guard import ensure_torchvision
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"  # names of open_clip
@@ -53,7 +53,7 @@ def export_open_clip(
     folder: Path | str,
     embedder: Embedder,
     method: Method,
-    architecture: str | ModelSettings,
+    architecture: str | ModelSettings | None = None,
     *,
     attached: bool = False,
 ) -> None:
@@ -74,7 +74,7 @@ def export_open_clip(
     ----------
     folder : not there yet
     embedder : with the model, as it is without the method
-    architecture : that of the model, as `load_embedder` takes it
+    architecture : that of the model, as `load_embedder` takes it; None: the embedder knows it
     attached : whether to attach a linear method too, for towers that it cannot be folded into
 
     Raises `InputError` where the folder is there, the model is of another kind or architecture or
@@ -84,7 +84,7 @@ def export_open_clip(
     if folder.exists():
         raise InputError(f"{folder}: is there already; give a folder that is not, or remove it")
     wanted = repaired(embedder.model, method)  # refuses other models
-    config = _model_config(embedder.model, architecture)
+    config = _model_config(embedder.model, architecture or embedder.architecture)
     if config["embed_dim"] != method.dimension_:
         raise InputError(
             f"architecture: embeddings of {config['embed_dim']} numbers, but "
@@ -115,16 +115,18 @@ class _Export:
     programs: dict[Modality, bytes] = field(default_factory=dict)
 
 
-def _model_config(model: Any, architecture: str | ModelSettings) -> dict[str, Any]:
+def _model_config(model: Any, architecture: str | ModelSettings | None) -> dict[str, Any]:
     """The configuration by which open_clip builds a model of the same shape."""
     ensure_torchvision()
     import open_clip
 
+    if architecture is None:
+        raise InputError("architecture: the embedder does not know it; name it")
     settings = architecture
     if not isinstance(settings, ModelSettings):
         settings = ModelSettings(name=settings)
     if settings.name is None:
-        config = _sizes(settings)
+        config = model_config(settings)
     else:
         config = open_clip.get_model_config(settings.name)
         if config is None:
@@ -140,26 +142,6 @@ def _model_config(model: Any, architecture: str | ModelSettings) -> dict[str, An
     # There is one or not; its value is among the weights.
     config["init_logit_bias"] = None if model.logit_bias is None else 0.0
     return config
-
-
-def _sizes(settings: ModelSettings) -> dict[str, Any]:
-    """The configuration of a small model, as `vision.model.build_model` builds it."""
-    return {
-        "embed_dim": settings.embed_dim,
-        "vision_cfg": {
-            "image_size": settings.image_size,
-            "patch_size": settings.patch_size,
-            "width": settings.image_width,
-            "layers": settings.image_layers,
-            "head_width": settings.image_head_width,
-        },
-        "text_cfg": {
-            "context_length": settings.context_length,
-            "width": settings.text_width,
-            "layers": settings.text_layers,
-            "heads": settings.text_heads,
-        },
-    }
 
 
 def _weights(model: Any) -> dict[str, torch.Tensor]:

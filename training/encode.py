@@ -78,6 +78,7 @@ def load_checkpoint(path: Path | str, *, device: str = "cpu") -> Embedder:
         device,
         BATCH,
         torch.get_num_threads(),
+        plain,
     )
 
 

@@ -93,6 +93,7 @@ class Embedder:
     device : "cpu", "cuda" or "cuda:1"
     batch_size : pictures or texts that the model is given at once
     threads : that resize pictures
+    architecture : what the model was built by; None: not known
     """
 
     model: Any
@@ -102,6 +103,7 @@ class Embedder:
     device: str = "cpu"
     batch_size: int = 64
     threads: int = 1
+    architecture: ModelSettings | None = None
 
     @property
     def size(self) -> int:
@@ -214,6 +216,7 @@ def load_embedder(
         where,
         batch_size,
         threads or torch.get_num_threads(),
+        settings,
     )
 
 

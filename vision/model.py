@@ -104,23 +104,33 @@ def build_model(settings: ModelSettings, loss: Loss) -> Any:
         start = {"init_logit_scale": SIGLIP_LOGIT_SCALE, "init_logit_bias": SIGLIP_LOGIT_BIAS}
     if settings.name is not None:
         return _named_model(settings.name, settings.pretrained, start)
+    config = model_config(settings)
     return open_clip.CLIP(
-        embed_dim=settings.embed_dim,
-        vision_cfg=open_clip.CLIPVisionCfg(
-            image_size=settings.image_size,
-            patch_size=settings.patch_size,
-            width=settings.image_width,
-            layers=settings.image_layers,
-            head_width=settings.image_head_width,
-        ),
-        text_cfg=open_clip.CLIPTextCfg(
-            context_length=settings.context_length,
-            width=settings.text_width,
-            layers=settings.text_layers,
-            heads=settings.text_heads,
-        ),
+        embed_dim=config["embed_dim"],
+        vision_cfg=open_clip.CLIPVisionCfg(**config["vision_cfg"]),
+        text_cfg=open_clip.CLIPTextCfg(**config["text_cfg"]),
         **start,
     )
+
+
+def model_config(settings: ModelSettings) -> dict[str, Any]:
+    """The sizes of a small model as open_clip writes them in its configurations."""
+    return {
+        "embed_dim": settings.embed_dim,
+        "vision_cfg": {
+            "image_size": settings.image_size,
+            "patch_size": settings.patch_size,
+            "width": settings.image_width,
+            "layers": settings.image_layers,
+            "head_width": settings.image_head_width,
+        },
+        "text_cfg": {
+            "context_length": settings.context_length,
+            "width": settings.text_width,
+            "layers": settings.text_layers,
+            "heads": settings.text_heads,
+        },
+    }
 
 
 def _named_model(name: str, pretrained: str | None, start: dict[str, float]) -> Any:

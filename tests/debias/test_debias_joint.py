@@ -223,6 +223,14 @@ def test_a_short_queue_holds_the_last_pairs_alone():
     assert short.losses_[0] != pytest.approx(whole.losses_[0], abs=1e-3)
 
 
+def test_the_mean_loss_is_over_pairs_however_they_are_batched():
+    one, uneven = (
+        fitted(learning_rate=UNMOVED, batch_size=size, epochs=1, bias_weight=1.0).losses_[0]
+        for size in (12, 5)
+    )
+    assert uneven == pytest.approx(one, rel=1e-5)
+
+
 @pytest.mark.parametrize("momentum", [0.995, 0.6, 0.0, 1.0])
 def test_the_slow_copy_is_the_exponential_mean_of_the_steps(momentum):
     random = torch.Generator().manual_seed(0)
@@ -308,6 +316,11 @@ def test_a_score_that_is_no_number_leaves_the_method_unfitted():
         method.fit(**pairs(), score=lambda _: next(scores))
     with pytest.raises(InputError, match="not fitted"):
         method.transform_texts(some(0, 2, D))
+
+
+def test_a_learning_rate_that_leads_nowhere_is_refused():
+    with pytest.raises(InputError, match="the loss of epoch 1 is nan; lower the learning_rate"):
+        fitted(learning_rate=1e30)
 
 
 # Reproducible, saved, and loud
