@@ -1,16 +1,16 @@
 """m4-balance compare: models and debiasing methods, alone and together, in one table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from tyro.conf import Positional
 
 from commands.comparison_tables import comparison_tables
 from commands.console import Shown
 from commands.model_source import ImagesOf, Opened, PlainSource, open_plain
-from commands.planning import Plan
+from commands.planning import Plan, check_material
 from commands.protocols import ResultName
 from debias.comparison import PLAIN, ComparedRow, Comparison
 from debias.lessons import Lesson, Material
@@ -21,8 +21,12 @@ from evaluation.resampling import Resampling
 from evaluation.results import ProtocolRun, compare_runs
 from m4.catalogue import Model, explain, read_yaml
 from m4.errors import InputError
+from reporting.comparison_chart import check_arms
 from reporting.comparison_page import write_comparison_page
 
+FILES = tuple(
+    f"comparison.{kind}" for kind in ("json", "csv", "html")
+)  # beside the models' folders
 METHODS = "methods"  # folder of those that were fitted
 
 
@@ -41,12 +45,23 @@ class CompareSettings(Model):
     protocol: str = Field(description="name of a built-in protocol, or a YAML file")
     sets: dict[str, ImagesOf] = Field(description="images by the role they have in the protocol")
     fit: FitImages
-    methods: dict[ResultName, Recipe] = Field(description="debiasing methods, by name")
+    methods: dict[ResultName, Recipe] = Field(
+        min_length=1, description="debiasing methods, by name"
+    )
     out: str = Field(description="folder; comparison.json, .csv and .html in it")
     cache: str | None = Field(default=None, description="folder that keeps embeddings")
     compat: Compat | None = None
     max_failures: float = Field(default=0.01, ge=0, le=1)
     resampling: Resampling = Resampling()
+
+    @model_validator(mode="after")
+    def _apart(self) -> "CompareSettings":
+        taken = [name for name in self.models if name in FILES]
+        if taken:
+            raise ValueError(f"models: {taken[0]} is a file of the comparison; name it otherwise")
+        if PLAIN in self.methods:
+            raise ValueError(f"methods: {PLAIN!r} is the model as it is; name yours otherwise")
+        return self
 
 
 class CompareFile(Model):
@@ -69,10 +84,12 @@ def compare(settings: CompareSettings, shown: Shown = Shown(quiet=True)) -> Comp
     A method that cannot be fitted, or used on what is asked, is a row that says why; the others
     go on. Raises `InputError` where a setting, a model or images cannot be used.
     """
-    if PLAIN in settings.methods:
-        raise InputError(f"methods: {PLAIN!r} is the model as it is; name yours otherwise")
     plan = Plan.of(settings.protocol, settings.sets, settings.compat, settings.resampling)
+    check_material(settings.fit, settings.fit.images)
     out = Path(settings.out)
+    for name in settings.models:
+        for method in (PLAIN, *settings.methods):
+            plan.check(_called(name, method), out / name / f"{method}.json", None)
     rows: list[ComparedRow] = []
     first: ProtocolRun | None = None
     for name, source in settings.models.items():
@@ -136,16 +153,22 @@ class _Work:
     def _method(self, name: str, recipe: Recipe, plain: ProtocolRun, out: Path) -> ComparedRow:
         fitted = fit_recipe(recipe, self.lesson, self.model.space)
         fitted.method.save(out / METHODS / name)
-        repaired = replace(self.model.repaired(fitted.method), name=f"{self.model.name} + {name}")
+        called = _called(self.model.name, name)
+        repaired = replace(self.model.repaired(fitted.method), name=called)
         run = self.plan.run(repaired, self.sets)
         run.save(out, name)
         row = _row(self.model.name, name, run, against=plain)
         about = {
             "source": fitted.method.source,
             "fit_seconds": fitted.seconds,
-            "seen": sum(_shared(self.lesson.images, images) for images in self.sets.values()),
+            "seen": _shared(self.lesson.images, self.sets.values()),
         }
         return row.model_copy(update=about)
+
+
+def _called(model: str, method: str) -> str:
+    """What a result calls a model with a method."""
+    return model if method == PLAIN else f"{model} + {method}"
 
 
 def _row(model: str, method: str, run: ProtocolRun, against: ProtocolRun | None) -> ComparedRow:
@@ -158,14 +181,16 @@ def _row(model: str, method: str, run: ProtocolRun, against: ProtocolRun | None)
     )
 
 
-def _shared(one: LabelledSet, other: LabelledSet) -> int:
-    """Images that two sets of one data set have in common."""
-    return len(set(one.keys) & set(other.keys)) if one.name == other.name else 0
+def _shared(images: LabelledSet, others: Iterable[LabelledSet]) -> int:
+    """Images that are in others too: the same embedding, whatever file and set they come from."""
+    there = {row.tobytes() for other in others for row in other.embeddings}
+    return sum(row.tobytes() in there for row in images.embeddings)
 
 
 def command(settings: CompareFile, shown: Shown = Shown()) -> int:
     """Set models and debiasing methods side by side; 1 where a method failed."""
     given = load_comparison(Path(settings.file))
+    check_arms([ComparedRow(model=name).arm for name in given.models])
     found = compare(given, shown)
     shown.result(found.model_dump(mode="json"), *comparison_tables(found))
     page = write_comparison_page(Path(given.out) / "comparison.html", found)

@@ -6,12 +6,13 @@ from rich.table import Table
 from rich.text import Text
 
 from commands.console import console, table_of
-from debias.comparison import PLAIN, Column, ComparedRow, Comparison
-from reporting.drawings import readable
+from debias.comparison import Column, ComparedRow, Comparison
+from reporting.comparison_page import notes_of
+from reporting.drawings import few_images, readable
 from reporting.evaluation_charts import verdict
 
 MARKS = {"better": " +", "worse": " -"}
-NAME, FIGURE = 28, 18  # width of a row's name, and of a figure
+NAME, FIGURE = 29, 21  # width of a row's name, and of a figure with its interval
 
 
 def comparison_tables(found: Comparison) -> Iterator[Table]:
@@ -31,17 +32,23 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
         ]
         if not several:
             lines.append(("without bias", *(_null(found, column) for column in part)))
-        titles = [f"{column.subject}\n{readable(column.measure)}" for column in part]
+        titles = [_title(found, column) for column in part]
         table = table_of("" if first else found.title, ("model, method", *titles), lines)
         for column in table.columns:
             column.overflow = "fold"
         table.caption = Text(_legend(found, several)) if first + each >= len(columns) else None
         yield table
-    yield _about(rows, several)
+    yield _about(found)
 
 
 def _name(row: ComparedRow, several: bool) -> str:
     return f"{row.arm if several else row.model}, {row.method}"
+
+
+def _title(found: Comparison, column: Column) -> str:
+    figures = (row.figure(column) for row in found.rows)
+    few = any(figure is not None and few_images(figure) for figure in figures)
+    return f"{column.subject}\n{readable(column.measure)}{' (few images)' if few else ''}"
 
 
 def _cell(found: Comparison, row: ComparedRow, column: Column, several: bool) -> str:
@@ -78,17 +85,15 @@ def _legend(found: Comparison, several: bool) -> str:
     )
 
 
-def _about(rows: list[ComparedRow], several: bool) -> Table:
-    """What methods were fitted on, in which time, and where they have no answer."""
+def _about(found: Comparison) -> Table:
+    """What methods were fitted on, in which time, and where there is no answer."""
     lines = []
-    for row in rows:
-        if row.method == PLAIN:
+    for row in found.rows:
+        notes = notes_of(row)
+        if not notes:  # a model as it is
             continue
-        says = [row.source or "", row.failure or ""]
-        says += [f"{task}: undefined ({why})" for task, why in row.undefined.items()]
-        says += [f"{row.seen:,} images were fitted on and measured on"] if row.seen else []
         seconds = "" if row.fit_seconds is None else f"{row.fit_seconds:.2f}"
-        lines.append((_name(row, several), seconds, "\n".join(filter(None, says))))
+        lines.append((_name(row, several=False), seconds, "\n".join(notes)))
     table = table_of("Methods", ("model, method", "seconds to fit", "fitted on"), lines)
     table.columns[2].justify, table.columns[2].overflow = "left", "fold"
     return table

@@ -35,10 +35,15 @@ class FitCommand(PlainSource, OneSet, Recipe, Material):
     )
 
 
-class ApplyCommand(Model):
-    """Settings of debiasing embeddings that somebody has."""
+class FittedMethod(Model):
+    """A method that was fitted; in the subcommands that take one it is named first."""
 
     method: Positional[str] = Field(description="folder of a method")
+
+
+class ApplyCommand(FittedMethod):
+    """Settings of debiasing embeddings that somebody has."""
+
     embeddings: str = Field(
         description="one .npy, or .npz, .npy or .parquet with uids, or a folder of them"
     )
@@ -49,10 +54,9 @@ class ApplyCommand(Model):
     out: str = Field(description=".npy, or folder for parquets with uid and embedding")
 
 
-class ExportCommand(PlainSource):
+class ExportCommand(PlainSource, FittedMethod):
     """Settings of handing a repaired model on to open_clip."""
 
-    method: Positional[str] = Field(description="folder of a method")
     out: str = Field(description="folder, which open_clip loads as local-dir:FOLDER")
     attached: bool = Field(
         default=False,
@@ -60,10 +64,8 @@ class ExportCommand(PlainSource):
     )
 
 
-class MeasureCommand(ProtocolCommand):
+class MeasureCommand(ProtocolCommand, FittedMethod):
     """Settings of measuring a model as it is and with a method."""
-
-    method: Positional[str] = Field(description="folder of a method")
 
     @model_validator(mode="after")
     def _alone(self) -> "MeasureCommand":

@@ -2,9 +2,9 @@
 
 from typing import TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
-from m4.catalogue import Model
+from m4.catalogue import Model, explain
 from pipelines.image_sets import ImageSetSettings
 from pipelines.labelled_images import Selection
 from pipelines.plain_embeddings import PlainSettings
@@ -32,6 +32,14 @@ class OneSet(Selection):
         default=None, description="column of --labels that names the file; `file` if left out"
     )
     split: str | None = Field(default=None, description="of a data set of clip_benchmark")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "OneSet":
+        try:
+            self.one_set()
+        except ValidationError as error:
+            raise ValueError(explain(error)) from None
+        return self
 
     def one_set(self) -> ImageSetSettings | PlainSettings:
         """What is given, by kind. Raises `ValueError` where it is not one of the two."""

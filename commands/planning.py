@@ -1,12 +1,14 @@
-"""What is checked of a protocol before any image is encoded, which may take hours."""
+"""What is checked before any image is encoded, which may take hours."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from commands.console import Shown
 from commands.model_source import ImagesOf, Opened
+from debias.lessons import Material
 from evaluation.labelled_set import LabelledSet
+from evaluation.prompt_sets import load_prompt_set
 from evaluation.protocol import Protocol, load_protocol, run_protocol
 from evaluation.rank_measures import Compat
 from evaluation.resampling import Resampling
@@ -14,7 +16,7 @@ from evaluation.results import Conditions, ProtocolRun, check_alike, load_result
 from m4.errors import InputError
 from pipelines.image_sets import ImageSetSettings, read_strings
 
-RENAME = "give this result another name (--name, or its key in the suite) or folder"
+RENAME = "give this result another name (--name, or its key in the file) or folder"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ class Plan:
         protocol = load_protocol(name)
         protocol.check(sets, compat)
         for role, images in sets.items():
-            _check_labels(protocol, role, images)
+            _check_labels(images, protocol.labels(role), f"protocol {protocol.name} reads")
         return cls(protocol, protocol.digest, sets, compat, resampling)
 
     def check(self, model: str, result: Path, earlier: Earlier | None) -> None:
@@ -123,16 +125,25 @@ class Plan:
         check_alike(found, planned)
 
 
-def _check_labels(protocol: Protocol, role: str, images: ImagesOf) -> None:
-    """Raise `InputError` where a table of labels lacks one that the protocol reads."""
+def check_material(material: Material, images: ImagesOf) -> None:
+    """Raise `InputError` where its prompts cannot be read, or a table of labels lacks one of it."""
+    for prompts in (material.classes, material.spurious, material.candidates):
+        if prompts is not None:
+            load_prompt_set(prompts)
+    named = {name for name in (material.attribute, material.label) if name is not None}
+    _check_labels(images, named, "methods are to learn from")
+
+
+def _check_labels(images: ImagesOf, wanted: Set[str], why: str) -> None:
+    """Raise `InputError` where a table of labels lacks one that is wanted."""
     if images.labels is None:
         return
     there = {*read_strings(images.labels).columns, *images.columns}
     if isinstance(images, ImageSetSettings):
         there.discard(images.file_column)
-    missing = sorted(protocol.labels(role) - there)
+    missing = sorted(wanted - there)
     if missing:
         raise InputError(
-            f"{images.labels}: no column {missing[0]!r}, which protocol {protocol.name} reads; it "
-            f"has {', '.join(sorted(there))}; name yours with --columns {missing[0]} YOURS"
+            f"{images.labels}: no column {missing[0]!r}, which {why}; it has "
+            f"{', '.join(sorted(there))}; name yours with --columns {missing[0]} YOURS"
         )

@@ -3,10 +3,10 @@
 import string
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from evaluation.labelled_set import LabelledSet
 from evaluation.prompt_sets import PromptSet, load_prompt_set
@@ -44,6 +44,41 @@ class Material(Model):
         description="words of that text by label and group, class or value, where they differ",
     )
 
+    @model_validator(mode="after")
+    def _meaningful(self) -> Self:
+        if self.class_names is not None and self.label is None:
+            raise ValueError("class_names has no effect without label; name it, or leave them out")
+        named = {name for _, name in caption_parts(self.caption or "")}
+        if self.caption is not None and self.attribute not in named:
+            raise ValueError(
+                f"caption: {self.caption!r} has no {{{self.attribute}}}; the attribute must be "
+                "named in it"
+            )
+        strange = [name for name in self.words if name not in named]
+        if strange:
+            raise ValueError(
+                f"words: {strange[0]!r} is not named in the caption, {self.caption!r}; name it "
+                "there, or leave out its words"
+            )
+        return self
+
+
+def caption_parts(caption: str) -> list[tuple[str, str | None]]:
+    """A caption in parts: text, and the label whose word follows it; None after the last one.
+
+    Raises `ValueError` where braces do not match, or hold more than the name of a label.
+    """
+    try:
+        parts = list(string.Formatter().parse(caption))
+    except ValueError as error:
+        raise ValueError(f"caption: {caption!r}: {error}; write {{{{ for a brace") from None
+    for _, name, form, conversion in parts:
+        if name == "" or form or conversion:
+            raise ValueError(
+                f"caption: {caption!r}: braces hold the name of a label and nothing else"
+            )
+    return [(text, name) for text, name, _, _ in parts]
+
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
@@ -65,20 +100,12 @@ class Lesson:
     def known(self) -> LabelledSet:
         """The images whose group is known. Raises `InputError` where there are none."""
         group = self._groups(self.images)
-        rows = np.flatnonzero(group.is_not_null().to_numpy())
-        if not len(rows):
-            raise InputError(
-                f"{self.images.name}: no image is in a group of {self.material.attribute}"
-            )
-        return self.images.chosen(rows)
+        return self.images.chosen(np.flatnonzero(group.is_not_null().to_numpy()))
 
     @cached_property
     def labelled(self) -> LabelledSet:
         """Those of them whose class is known. Raises `InputError` where there are none."""
-        rows = np.flatnonzero(self._classes(self.known) >= 0)
-        if not len(rows):
-            raise InputError(f"{self.images.name}: no image has a class of {self.material.label}")
-        return self.known.chosen(rows)
+        return self.known.chosen(np.flatnonzero(self._classes(self.known) >= 0))
 
     def attributes(self, images: LabelledSet) -> list[str]:
         """The group of each image, which is known."""
@@ -148,31 +175,43 @@ class Lesson:
     def captions(self, images: LabelledSet) -> tuple[np.ndarray, np.ndarray]:
         """The text of each image, (n, d), and with the group replaced by the others, (n, k-1, d).
 
-        Raises `InputError` where the material has no caption, or it lacks the attribute.
+        The k groups are those of all images that are known, the others in the alphabet's order.
+        Raises `InputError` where the material has no caption, there is one group only or two have
+        the same word, or an image lacks a label that the caption names.
         """
-        pattern, attribute = self._named("caption"), self.material.attribute
-        columns = {part[1] for part in string.Formatter().parse(pattern) if part[1] is not None}
-        if attribute not in columns:
-            raise InputError(
-                f"caption: {pattern!r} has no {{{attribute}}}; the attribute must be named in it"
-            )
-        groups = self.attributes(images)
-        shown = {name: self._words(images, name) for name in columns}
-        everything = sorted(set(groups))
+        parts, attribute = caption_parts(self._named("caption")), self.material.attribute
+        groups = self._group_words_in_captions()
+        words = {name: self._words(images, name) for _, name in parts if name is not None}
         said = []
-        for row, group in enumerate(groups):
-            others = [each for each in everything if each != group]
-            words = {name: column[row] for name, column in shown.items()}
+        for row, group in enumerate(self.attributes(images)):
+            own = {name: column[row] for name, column in words.items()}
+            others = [word for other, word in groups.items() if other != group]
             said.append(
-                [
-                    pattern.format(**words | {attribute: self._word(attribute, each)})
-                    for each in (group, *others)
-                ]
+                [_filled(parts, own | {attribute: word}) for word in (groups[group], *others)]
             )
         distinct = sorted({text for row in said for text in row})
         rows = dict(zip(distinct, encode(distinct, "captions", self.encode_texts), strict=True))
         found = np.stack([[rows[text] for text in row] for row in said])
         return found[:, 0], found[:, 1:]
+
+    def _group_words_in_captions(self) -> dict[str, str]:
+        """The word of each group, in the alphabet's order of the groups."""
+        attribute = self.material.attribute
+        names = sorted(set(self.attributes(self.known)))
+        if len(names) < 2:
+            raise InputError(
+                f"{self.images.name}: all images are in group {names[0]!r} of {attribute}; give "
+                "images of two or more"
+            )
+        words = {name: self._word(attribute, name) for name in names}
+        first = {word: name for name, word in reversed(words.items())}
+        for name, word in words.items():
+            if first[word] != name:
+                raise InputError(
+                    f"words: groups {first[word]!r} and {name!r} of {attribute} are both {word!r} "
+                    "in captions; give each its own"
+                )
+        return words
 
     def _named(self, what: str) -> str:
         found = getattr(self.material, what)
@@ -198,14 +237,28 @@ class Lesson:
         return np.array([-1 if each is None else place[each] for each in found])
 
     def _words(self, images: LabelledSet, label: str) -> list[str]:
+        """What captions say of each image by one label."""
+        values: list[str | None]
         if label == self.material.attribute:
-            values = self.attributes(images)
+            values = list(self.attributes(images))
         elif label == self.material.label:
             names = self.class_prompts.names
-            values = [names[row] for row in self._classes(images)]
+            values = [names[row] if row >= 0 else None for row in self._classes(images)]
         else:
-            values = [str(each) for each in images.column(label)]
-        return [self._word(label, value) for value in values]
+            values = images.column(label).to_list()
+        found = []
+        for key, value in zip(images.keys, values, strict=True):
+            if value is None:
+                raise InputError(
+                    f"{images.name}: image {key} has no {label}, which the caption names; fill it "
+                    "in, or leave out the image or the name"
+                )
+            found.append(self._word(label, value))
+        return found
 
     def _word(self, label: str, value: str) -> str:
         return self.material.words.get(label, {}).get(value, value)
+
+
+def _filled(parts: list[tuple[str, str | None]], words: dict[str, str]) -> str:
+    return "".join(text + ("" if name is None else words[name]) for text, name in parts)

@@ -11,12 +11,16 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 import debias
 from debias.able_score import AbleScore
 from debias.fair_clip import FairCLIP
+from debias.joint import JointDebias
 from debias.lessons import Lesson
 from debias.method import Method
+from debias.probes import LinearProbe
+from debias.projection import CalibratedProjection
 from debias.relatives import group_means
 from debias.soft_prompts import learn_soft_prompts
 from evaluation.labelled_set import LabelledSet
 from m4.catalogue import Model, explain
+from m4.errors import InputError
 
 Directions = Literal["prompts", "images"]
 HELD_OUT = 5  # one image in so many, for the early stop of `JointDebias`
@@ -83,7 +87,7 @@ class Fitted:
 def fit_recipe(recipe: Recipe, lesson: Lesson, space: str | None = None) -> Fitted:
     """Fit a method as a recipe says. Raises `InputError` naming what the material lacks."""
     method = recipe.make(space)
-    fit = METHODS[recipe.method](recipe, lesson)
+    fit = METHODS[recipe.method](recipe, method, lesson)
     started = time.perf_counter()
     method.source = fit(method)
     return Fitted(method, time.perf_counter() - started)
@@ -97,7 +101,7 @@ def _fitting(source: str, **given: Any) -> Fit:
     return fit
 
 
-def _orthogonal(recipe: Recipe, lesson: Lesson) -> Fit:
+def _orthogonal(recipe: Recipe, method: Method, lesson: Lesson) -> Fit:
     if recipe.directions == "images":
         means, source = _means(lesson)
         return _fitting(source, spurious=means[1:] - means[0])
@@ -105,19 +109,19 @@ def _orthogonal(recipe: Recipe, lesson: Lesson) -> Fit:
     return _fitting(source, spurious=rows)
 
 
-def _calibrated(recipe: Recipe, lesson: Lesson) -> Fit:
+def _calibrated(recipe: Recipe, method: CalibratedProjection, lesson: Lesson) -> Fit:
     prompts = lesson.candidates
     place = {name: row for row, name in enumerate(prompts.names)}
     pairs = [(place[first], place[second]) for first, second in prompts.pairs]
     given: dict[str, Any] = {"candidates": prompts.embed(lesson.encode_texts), "pairs": pairs}
     source = f"{len(pairs)} pairs of {prompts.name}"
-    if recipe.parameters.get("orthogonal", True):
+    if method.orthogonal:
         given["spurious"], also = _prompts(lesson)
         source = f"{also}, {source}"
     return _fitting(source, **given)
 
 
-def _by_directions(recipe: Recipe, lesson: Lesson) -> Fit:
+def _by_directions(recipe: Recipe, method: Method, lesson: Lesson) -> Fit:
     if recipe.directions == "prompts":
         rows = lesson.group_directions()
         source = f"{len(rows)} groups of prompts {lesson.spurious.name}"
@@ -126,18 +130,18 @@ def _by_directions(recipe: Recipe, lesson: Lesson) -> Fit:
     return _fitting(source, directions=rows)
 
 
-def _clip_clip(recipe: Recipe, lesson: Lesson) -> Fit:
+def _clip_clip(recipe: Recipe, method: Method, lesson: Lesson) -> Fit:
     images = lesson.known
     return _fitting(
         _images(lesson, images), images=images.embeddings, attributes=lesson.attributes(images)
     )
 
 
-def _fair_clip(recipe: Recipe, lesson: Lesson) -> Fit:
+def _fair_clip(recipe: Recipe, method: FairCLIP, lesson: Lesson) -> Fit:
     images, attributes = lesson.known, lesson.attributes(lesson.known)
     given: dict[str, Any] = {"images": images.embeddings}
     source = _images(lesson, images)
-    if recipe.parameters.get("alpha") != 0:
+    if method.alpha > 0:
         given["target_texts"] = lesson.class_prompts.embed(lesson.encode_texts)
         source = f"{source}, classes {lesson.class_prompts.name}"
     if recipe.directions != "prompts":
@@ -155,7 +159,7 @@ def _fair_clip(recipe: Recipe, lesson: Lesson) -> Fit:
     return fit
 
 
-def _fairer_clip(recipe: Recipe, lesson: Lesson) -> Fit:
+def _fairer_clip(recipe: Recipe, method: Method, lesson: Lesson) -> Fit:
     labelled = recipe.supervised is not False
     images = lesson.labelled if labelled else lesson.known
     prompts = lesson.class_prompts
@@ -169,24 +173,22 @@ def _fairer_clip(recipe: Recipe, lesson: Lesson) -> Fit:
     )
 
 
-def _linear_probe(recipe: Recipe, lesson: Lesson) -> Fit:
+def _linear_probe(recipe: Recipe, method: LinearProbe, lesson: Lesson) -> Fit:
     images, prompts = lesson.labelled, lesson.class_prompts
     texts, positions = lesson.texts(prompts)
-    reweighted = bool(recipe.parameters.get("reweighted"))
     return _fitting(
         f"{_images(lesson, images)}, labels of {prompts.name}",
         images=images.embeddings,
         labels=lesson.labels(images),
         texts=texts,
         text_labels=positions,
-        attributes=lesson.attributes(images) if reweighted else None,
+        attributes=lesson.attributes(images) if method.reweighted else None,
     )
 
 
-def _joint(recipe: Recipe, lesson: Lesson) -> Fit:
+def _joint(recipe: Recipe, method: Method, lesson: Lesson) -> Fit:
     images, prompts = lesson.labelled, lesson.class_prompts
-    last = np.arange(len(images)) % HELD_OUT == HELD_OUT - 1
-    learned, kept = images.chosen(np.flatnonzero(~last)), images.chosen(np.flatnonzero(last))
+    learned, kept = _divided(lesson, images)
     texts, counterfactuals = lesson.captions(learned)
     queries, _ = lesson.texts(prompts)
     score = AbleScore(
@@ -198,13 +200,35 @@ def _joint(recipe: Recipe, lesson: Lesson) -> Fit:
         labels=lesson.labels(kept),
         class_texts=prompts.embed(lesson.encode_texts),
     )
-    return _fitting(
-        f"{_images(lesson, learned)}, their captions; {len(kept):,} held out for ABLE",
-        images=learned.embeddings,
-        texts=texts,
-        counterfactuals=counterfactuals,
-        score=score,
-    )
+    source = f"{_images(lesson, learned)}, their captions; {len(kept):,} held out for ABLE"
+
+    def fit(method: JointDebias) -> str:
+        method.fit(
+            images=learned.embeddings, texts=texts, counterfactuals=counterfactuals, score=score
+        )
+        return f"{source}, which chose epoch {method.epoch_} of {len(method.losses_)}"
+
+    return fit
+
+
+def _divided(lesson: Lesson, images: LabelledSet) -> tuple[LabelledSet, LabelledSet]:
+    """Images to learn from, and those held out: of each group, class by class, every fifth.
+
+    Raises `InputError` where a group is too small for that.
+    """
+    groups, classes = np.array(lesson.attributes(images)), lesson.labels(images)
+    held_out = np.zeros(len(images), dtype=bool)
+    for group in sorted(set(lesson.attributes(lesson.known))):
+        rows = np.flatnonzero(groups == group)
+        if len(rows) < HELD_OUT:
+            raise InputError(
+                f"{images.name}: {len(rows)} images with a class are in group {group!r} of "
+                f"{lesson.material.attribute}, but one in {HELD_OUT} is held out; give at least "
+                f"{HELD_OUT} of each group"
+            )
+        by_class = rows[np.argsort(classes[rows], kind="stable")]
+        held_out[by_class[HELD_OUT - 1 :: HELD_OUT]] = True
+    return images.chosen(np.flatnonzero(~held_out)), images.chosen(np.flatnonzero(held_out))
 
 
 def _prompts(lesson: Lesson) -> tuple[np.ndarray, str]:
@@ -225,7 +249,7 @@ def _images(lesson: Lesson, images: LabelledSet) -> str:
     return f"{len(images):,} images of {images.name} by {lesson.material.attribute}"
 
 
-METHODS: dict[str, Callable[[Recipe, Lesson], Fit]] = {
+METHODS: dict[str, Callable[[Recipe, Any, Lesson], Fit]] = {
     "OrthogonalProjection": _orthogonal,
     "CalibratedProjection": _calibrated,
     "FairCLIP": _fair_clip,

@@ -81,6 +81,12 @@ class Protocol(Model):
     def _consistent(self) -> "Protocol":
         if not self.tasks:
             raise ValueError("tasks: give at least one")
+        for name in (*self.tasks, *self.able):
+            if ":" in name:
+                raise ValueError(f"task {name!r}: figures are named 'task: subject'; leave out ':'")
+        both = [name for name in self.able if name in self.tasks]
+        if both:
+            raise ValueError(f"able {both[0]}: a task has that name; give another")
         for name, task in self.tasks.items():
             if task.role not in self.sets:
                 raise ValueError(

@@ -1,7 +1,10 @@
 """Tables of embeddings, written anew with every embedding changed."""
 
+import os
+import posixpath
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -11,7 +14,13 @@ import pyarrow.parquet as pq
 from m4.catalogue import Model
 from m4.errors import InputError, UndefinedError
 from pipelines import storage
-from pipelines.annotators.embedding_tables import find_tables, open_table, read_array
+from pipelines.annotators.embedding_tables import (
+    FLOATS,
+    KINDS,
+    find_tables,
+    open_table,
+    read_array,
+)
 from pipelines.beam import Progress
 from pipelines.embed_shards import COLUMN
 from pipelines.encoded_sets import in_words
@@ -53,19 +62,25 @@ def change_embeddings(
     key : array of an .npz, or column of a parquet
     space : name of the space that embeddings are then in, for the parquets
 
-    Raises `InputError` where a table cannot be read, or `out` would be written over it.
+    Raises `InputError` where a table cannot be read or changed, `out` would be written over it or
+    is no folder, or a setting has no effect.
     """
     alone = source.endswith(".npy") and not storage.exists(source.removesuffix("npy") + "parquet")
     if alone:
+        if key is not None:
+            raise InputError(f"{source}: embedding_key has no effect on one array; leave it out")
         return _change_array(source, out, change)
-    counts: Counter[str] = Counter()
+    if out.endswith(KINDS):
+        raise InputError(f"out: {out} is a file, but tables are written to a folder; name one")
+    undefined: Counter[str] = Counter()
     written, rows = [], 0
     paths = find_tables(source)
     for done, path in enumerate(paths, start=1):
         target = storage.join(out, f"{PurePosixPath(path).stem}.parquet")
-        _check_other(path, target)
+        # the parquet of a table is the file itself, or names the rows of an array
+        _check_other(f"{path.removesuffix(PurePosixPath(path).suffix)}.parquet", target)
         table = open_table(path, key)
-        array = _changed(table.array, change, counts)
+        array = _changed(path, table.array, change, undefined)
         schema = pa.schema(
             [(table.identity, pa.string()), (COLUMN, pa.list_(pa.float32(), array.shape[1]))],
             metadata={"model": space} if space else None,
@@ -78,7 +93,7 @@ def change_embeddings(
         rows += len(array)
         if progress is not None:
             progress(done, len(paths))
-    return Changed(tables=tuple(written), rows=rows, undefined=dict(counts))
+    return Changed(tables=tuple(written), rows=rows, undefined=dict(undefined))
 
 
 def _change_array(source: str, out: str, change: Change) -> Changed:
@@ -86,50 +101,73 @@ def _change_array(source: str, out: str, change: Change) -> Changed:
         raise InputError(f"out: {out} is no .npy, but {source} is one array; name a .npy file")
     _check_other(source, out)
     array = read_array(source)
-    if array.ndim != 2 or not array.size:
-        raise InputError(f"{source}: an array of shape {array.shape}; embeddings are (n, d)")
-    counts: Counter[str] = Counter()
-    changed = _changed(array, change, counts)
+    if array.ndim != 2 or not array.size or array.dtype.type not in FLOATS:
+        raise InputError(
+            f"{source}: an array of {array.dtype} of shape {array.shape}; embeddings are float16, "
+            "float32 or float64, (n, d)"
+        )
+    undefined: Counter[str] = Counter()
+    changed = _changed(source, array, change, undefined)
     with storage.atomic_output(out) as stream:
         np.save(stream, changed, allow_pickle=False)
-    return Changed(tables=(out,), rows=len(changed), undefined=dict(counts))
+    return Changed(tables=(out,), rows=len(changed), undefined=dict(undefined))
 
 
 def _check_other(source: str, target: str) -> None:
-    if source == target:
+    """Raise `InputError` where both are one file, however their paths are spelled."""
+    if storage.is_remote(source) or storage.is_remote(target):
+        same = posixpath.normpath(source) == posixpath.normpath(target)
+    else:
+        same = os.path.exists(source) and os.path.exists(target)
+        same = same and os.path.samefile(source, target)
+    if same:
         raise InputError(f"out: {target} would be written over what is read; name another")
 
 
-def _changed(array: np.ndarray, change: Change, counts: Counter[str]) -> np.ndarray:
+def _changed(path: str, array: np.ndarray, change: Change, undefined: Counter[str]) -> np.ndarray:
     """Changed embeddings, (n, r) float32; NaN where there is none, which is counted."""
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    counts: Counter[str] = Counter()
+    parts: list[_Part] = []
     for first in range(0, len(array), ROWS):
-        unusable = np.logical_or(*without_direction(array[first : first + ROWS]))
-        if unusable.any():
-            counts[NO_DIRECTION] += int(unusable.sum())
-        parts += _defined(array, first + np.flatnonzero(~unusable), change, counts)
+        with np.errstate(over="ignore"):  # what single precision cannot hold is infinite
+            block = array[first : first + ROWS].astype(np.float32)
+        unusable = np.logical_or(*without_direction(block))
+        counts[NO_DIRECTION] += int(unusable.sum())
+        try:
+            found = _defined(block, np.flatnonzero(~unusable), change, counts)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        parts += [_Part(first + part.rows, part.embeddings) for part in found]
     if not parts:
-        raise InputError(f"none of {len(array)} embeddings can be changed: {in_words(counts)}")
-    found = np.full((len(array), parts[0][1].shape[1]), np.nan, dtype=np.float32)
-    for rows, part in parts:
-        found[rows] = part
-    return found
+        raise InputError(
+            f"{path}: none of {len(array)} embeddings can be changed: {in_words(counts) or 'empty'}"
+        )
+    undefined.update({reason: count for reason, count in counts.items() if count})
+    changed = np.full((len(array), parts[0].embeddings.shape[1]), np.nan, dtype=np.float32)
+    for part in parts:
+        changed[part.rows] = part.embeddings
+    return changed
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Changed embeddings (k, r), and their rows (k,)."""
+
+    rows: np.ndarray
+    embeddings: np.ndarray
 
 
 def _defined(
-    array: np.ndarray, rows: np.ndarray, change: Change, counts: Counter[str]
-) -> list[tuple[np.ndarray, np.ndarray]]:
+    block: np.ndarray, rows: np.ndarray, change: Change, counts: Counter[str]
+) -> list[_Part]:
     """Changed embeddings of some rows; halves are tried where one of them has none."""
     if not len(rows):
         return []
     try:
-        return [(rows, change(np.asarray(array[rows], dtype=np.float32)))]
+        return [_Part(rows, change(block[rows]))]
     except UndefinedError:
         if len(rows) == 1:
             counts[NOTHING_LEFT] += 1
             return []
-    middle = len(rows) // 2
-    return [
-        *_defined(array, rows[:middle], change, counts),
-        *_defined(array, rows[middle:], change, counts),
-    ]
+    first, second = np.array_split(rows, 2)
+    return [*_defined(block, first, change, counts), *_defined(block, second, change, counts)]

@@ -1,5 +1,6 @@
 """Chart of models and methods: for each measure a panel, for each method a line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,16 @@ PANEL, COLUMNS = 210, 3
 LANE = 9  # pixels for each model in a method's line
 
 
+def check_arms(arms: Sequence[str]) -> None:
+    """Raise `InputError` where there are more arms than colours."""
+    several = len(set(arms))
+    if several > len(COLOURS):
+        raise InputError(
+            f"{several} arms, but a chart tells {len(COLOURS)} apart; compare fewer, or name "
+            "seeds of one arm arm-0, arm-1"
+        )
+
+
 def comparison_chart(found: Comparison) -> Drawing:
     """Every measure's figures by method, arms told apart by colour and shape.
 
@@ -32,11 +43,7 @@ def comparison_chart(found: Comparison) -> Drawing:
     Raises `InputError` where there are more arms than colours.
     """
     arms = list(dict.fromkeys(row.arm for row in found.rows))
-    if len(arms) > len(COLOURS):
-        raise InputError(
-            f"{len(arms)} arms, but a chart tells {len(COLOURS)} apart; compare fewer, or name "
-            "seeds of one arm arm-0, arm-1"
-        )
+    check_arms(arms)
     figures, hidden = _figures(found)
     if len(figures) == 0:
         return Drawing(None, hidden)
@@ -64,7 +71,7 @@ def _figures(found: Comparison) -> tuple[pl.DataFrame, int]:
         for row, figure in figures:
             if figure is None:
                 continue
-            interval, null = figure.interval, figure.null
+            interval, null = figure.interval, figure.null if row is found.rows[0] else None
             rows.append(
                 {
                     "title": f"{column.subject}; {readable(column.measure)}",

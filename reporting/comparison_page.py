@@ -1,5 +1,6 @@
 """The page of a comparison of models and methods, as one HTML file without scripts."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,13 +8,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from debias.comparison import PLAIN, Column, ComparedRow, Comparison
-from evaluation.draws import Difference, Measurement
+from evaluation.draws import Better, Difference, Measurement, Null
 from pipelines import storage
 from reporting.charts import FEWEST
 from reporting.comparison_chart import comparison_chart
 from reporting.drawings import few_images, percent, readable
 from reporting.evaluation_charts import verdict
 from reporting.page import EMPTY
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A column, which direction is better, and what the first model would show without bias."""
+
+    column: Column
+    better: Better | None
+    null: Null | None
 
 
 @dataclass(frozen=True)
@@ -45,22 +55,34 @@ def comparison_page(found: Comparison) -> str:
     environment = Environment(
         loader=PackageLoader("reporting", "."), autoescape=True, undefined=StrictUndefined
     )
-    environment.filters["figure"] = lambda number: EMPTY if number is None else f"{number:z.3f}"
+    environment.filters["figure"] = lambda number: (
+        EMPTY if number is None or math.isnan(number) else f"{number:z.3f}"
+    )
     environment.filters["percent"] = percent
     environment.filters["readable"] = readable
     drawing = comparison_chart(found)
     columns = [column for column in found.columns if not _few(found, column)]
     return environment.get_template("comparison_page.html").render(
         found=found,
-        columns=columns,
+        headings=[_heading(found, column) for column in columns],
         rows=[(row, [_cell(row, column) for column in columns]) for row in found.rows],
-        methods=[row for row in found.rows if row.method != PLAIN],
-        nulls=[_null(found, column) for column in columns],
+        about=[(row, notes) for row in found.rows if (notes := notes_of(row))],
         svg=Markup(drawing.svg),  # our own markup: text in it was escaped when it was rendered
         note=drawing.note,
         fewest=FEWEST,
         plain=PLAIN,
     )
+
+
+def notes_of(row: ComparedRow) -> tuple[str, ...]:
+    """What is said of a row: what it was fitted on, why it failed, what it has no answer for."""
+    notes = [row.source] if row.source else []
+    if row.failure is not None:
+        notes.append(f"failed: {row.failure}")
+    notes += [f"{task}: undefined ({why})" for task, why in row.undefined.items()]
+    if row.seen:
+        notes.append(f"{row.seen:,} images to fit on are measured on too")
+    return tuple(notes)
 
 
 def _few(found: Comparison, column: Column) -> bool:
@@ -72,6 +94,7 @@ def _cell(row: ComparedRow, column: Column) -> Cell:
     return Cell(row.figure(column), row.change(column))
 
 
-def _null(found: Comparison, column: Column) -> Measurement | None:
-    """The first model's figure, whose null stands for all."""
-    return found.rows[0].figure(column)
+def _heading(found: Comparison, column: Column) -> Heading:
+    figures = [row.figure(column) for row in found.rows]
+    better = next(figure.better for figure in figures if figure is not None)
+    return Heading(column, better, None if figures[0] is None else figures[0].null)

@@ -118,16 +118,18 @@ def _chance(p_value: float | None) -> str:
 
 def _shown(section: ProtocolSection) -> dict[str, object]:
     """What the template says of a section."""
-    first = section.results[0]
-    headlines = _headlines(section.results)
-    shown = sum(len(rows) for rows in headlines.values()) // len(section.results)
-    hidden = len(first.headlines) - shown
+    results = section.results
+    headlines, hidden = _headlines(results)
     kinds = dict.fromkeys(
-        found.null.kind for found in (*first.headlines, *first.details) if found.null is not None
+        found.null.kind
+        for result in results
+        for found in (*result.headlines, *result.details)
+        if found.null is not None
     )
     return {
-        "first": first,
-        "models": [result.model for result in section.results],
+        "first": results[0],
+        "models": [result.model for result in results],
+        "losses": _losses(results),
         "headlines": headlines,
         "hidden": left_out(hidden) if hidden else "",
         "nulls": [NULLS[kind] for kind in kinds],
@@ -135,30 +137,50 @@ def _shown(section: ProtocolSection) -> dict[str, object]:
     }
 
 
-def _headlines(results: Sequence[ProtocolResult]) -> dict[str, list[Row]]:
-    """Rows by measure: headlines that say nothing of few images, the models of each in a row."""
-    found: dict[str, list[Row]] = {}
-    for row in zip(*(result.headlines for result in results), strict=True):
-        if not any(few_images(each) for each in row):
-            rows = [Row(result.model, each) for result, each in zip(results, row, strict=True)]
-            found.setdefault(row[0].measure, []).extend(rows)
+def _losses(results: Sequence[ProtocolResult]) -> list[str]:
+    """What did not take part, in words; after the models, where it is not so for all of them."""
+    found = []
+    for lost in dict.fromkeys(line for result in results for line in result.losses):
+        models = [result.model for result in results if lost in result.losses]
+        found.append(lost if len(models) == len(results) else f"{', '.join(models)}: {lost}")
     return found
+
+
+def _headlines(results: Sequence[ProtocolResult]) -> tuple[dict[str, list[Row]], int]:
+    """Rows by measure, the models that have a headline one after the other.
+
+    Headlines that tell of few images are left out, and counted.
+    """
+    of_each: dict[tuple[str, str], list[Row]] = {}
+    for result in results:
+        for found in result.headlines:
+            rows = of_each.setdefault((found.measure, found.subject), [])
+            rows.append(Row(result.model, found))
+    shown: dict[str, list[Row]] = {}
+    hidden = 0
+    for (measure, _), rows in of_each.items():
+        if any(few_images(row.found) for row in rows):
+            hidden += 1
+        else:
+            shown.setdefault(measure, []).extend(rows)
+    return shown, hidden
 
 
 def _figures(section: ProtocolSection) -> list[Figure]:
     results = section.results
     figures = []
-    if results[0].headlines:
+    if any(result.headlines for result in results):
         figures.append(_figure("Headlines.", headline_dots(results)))
     if section.differences is not None:
         drawing = before_after(results[0], results[1], section.differences.headlines)
         figures.append(
             _figure("Differences; what both models share cancels in their intervals.", drawing)
         )
-    for table in tables(results[0]):
-        by_groups = cells(results, table) is not None
+    for table in dict.fromkeys(table for result in results for table in tables(result)):
+        those = [result for result in results if table in tables(result)]
+        by_groups = cells(those, table) is not None
         draw = association_heat_map if by_groups else skew_dumbbells
-        figures.append(_figure(f"{table.title}.", draw(results, table)))
+        figures.append(_figure(f"{table.title}.", draw(those, table)))
     return figures
 
 

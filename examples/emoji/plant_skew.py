@@ -51,9 +51,9 @@ def read_drawings(folder: Path, style: str) -> list[Drawing]:
 
 def share_of_women(occupations: Path, source: dict) -> float:
     """A role's share of women: as given, or from the labour statistics that planting.yaml names."""
+    if "share" in source:
+        return source["share"]
     ((table, row),) = source.items()
-    if table == "share":
-        return row
     name, key, column, scale = {
         "bls": ("kay2015_bls_occupations.csv", "occupation", "p_women", 0.01),
         "search": ("kay2015_occupations_bls_vs_search.csv", "search_term", "bls_p_women", 1.0),
@@ -129,8 +129,13 @@ def neutral(caption: str) -> str:
     return " ".join(kept) if len(kept) > 1 else "person"
 
 
-def write_shards(chosen: list[tuple[Drawing, str]], out: Path, style: str) -> None:
-    """Write shards in order; keys and uids are new, the picture's bytes are not touched."""
+def write_shards(
+    chosen: list[tuple[Drawing, str]], out: Path, style: str, kinds: dict[str, str]
+) -> None:
+    """Write shards in order; keys and uids are new, the picture's bytes are not touched.
+
+    Drawings whose role has a kind get it as "kind", and "asked" says whether they have one.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for first in range(0, len(chosen), SAMPLES_PER_SHARD):
         path = out / f"{first // SAMPLES_PER_SHARD:05d}.tar"
@@ -140,6 +145,9 @@ def write_shards(chosen: list[tuple[Drawing, str]], out: Path, style: str) -> No
             ):
                 uid = hashlib.sha256(f"planted/{style}/{position}".encode()).hexdigest()[:32]
                 metadata = {**drawing.metadata, "drawn_from": drawing.metadata["uid"], "uid": uid}
+                if kinds:
+                    kind = kinds.get(drawing.metadata["role"])
+                    metadata |= {"kind": kind, "asked": kind is not None}
                 for extension, content in (
                     ("png", drawing.picture),
                     ("txt", caption.encode()),
@@ -163,20 +171,15 @@ def main() -> None:
     generator = np.random.default_rng(given.seed)
     drawings = read_drawings(given.emoji, given.style)
     chosen = list(draw(drawings, planting, given.occupations, generator))
-    tested = planting.get("tested_style")
-    if tested is not None:
-        other = read_drawings(given.emoji, tested)
-        held_out = [drawing for drawing in other if drawing.metadata["role"] in planting["roles"]]
-        chosen += [
-            (drawing, drawing.caption)
-            for drawing in other
-            if drawing.metadata["role"] not in planting["roles"]
-        ]
-        pairs = [(drawing, drawing.caption) for drawing in held_out]
-        write_shards(pairs, given.out / "tested", tested)
-        print(f"{len(pairs):,} samples in {given.out / 'tested'}")
+    kinds = {role: each["kind"] for role, each in planting["roles"].items() if "kind" in each}
+    if style := planting.get("tested_style"):
+        pairs = [(drawing, drawing.caption) for drawing in read_drawings(given.emoji, style)]
+        held_out = [pair for pair in pairs if pair[0].metadata["role"] in planting["roles"]]
+        chosen += [pair for pair in pairs if pair[0].metadata["role"] not in planting["roles"]]
+        write_shards(held_out, given.out / "tested", style, kinds)
+        print(f"{len(held_out):,} samples in {given.out / 'tested'}")
     chosen = [chosen[i] for i in generator.permutation(len(chosen))]
-    write_shards(chosen, given.out, given.style)
+    write_shards(chosen, given.out, given.style, kinds)
     print(f"{len(chosen):,} samples in {given.out}")
 
 
