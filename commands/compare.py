@@ -27,25 +27,47 @@ from reporting.comparison_page import write_comparison_page
 FILES = tuple(
     f"comparison.{kind}" for kind in ("json", "csv", "html")
 )  # beside the models' folders
+FIT = "fit"  # the images that methods are fitted on unless they name others
 METHODS = "methods"  # folder of those that were fitted
+
+
+class ComparedModel(PlainSource):
+    """A model, and its own images where they are not those of all models."""
+
+    own: dict[str, ImagesOf] = Field(
+        default_factory=dict,
+        description="embeddings that this model made, in place of images of that name: a role, "
+        "`fit`, or one of `fit.others`",
+    )
 
 
 class FitImages(Material):
     """What methods are fitted on."""
 
     images: ImagesOf = Field(description="pictures, or embeddings, that are not measured on")
+    others: dict[str, ImagesOf] = Field(
+        default_factory=dict, description="more of them by name, for methods that ask for those"
+    )
+
+
+class ComparedRecipe(Recipe):
+    """A method, and which images it is fitted on."""
+
+    images: str | None = Field(
+        default=None, description="name of one of `fit.others`; `fit.images` if left out"
+    )
 
 
 class CompareSettings(Model):
     """Settings of a comparison of models and methods."""
 
-    models: dict[ResultName, PlainSource] = Field(
+    models: dict[ResultName, ComparedModel] = Field(
         min_length=1, description="by name; the seeds of one arm as original-0, original-1"
     )
     protocol: str = Field(description="name of a built-in protocol, or a YAML file")
     sets: dict[str, ImagesOf] = Field(description="images by the role they have in the protocol")
     fit: FitImages
-    methods: dict[ResultName, Recipe] = Field(
+    methods: dict[ResultName, ComparedRecipe] = Field(
         min_length=1, description="debiasing methods, by name"
     )
     out: str = Field(description="folder; comparison.json, .csv and .html in it")
@@ -61,7 +83,41 @@ class CompareSettings(Model):
             raise ValueError(f"models: {taken[0]} is a file of the comparison; name it otherwise")
         if PLAIN in self.methods:
             raise ValueError(f"methods: {PLAIN!r} is the model as it is; name yours otherwise")
+        twice = sorted(({FIT} | self.sets.keys()) & self.fit.others.keys())
+        if twice or FIT in self.sets:
+            raise ValueError(f"{(twice or [FIT])[0]!r} names two sets of images; rename one")
         return self
+
+    @model_validator(mode="after")
+    def _known(self) -> "CompareSettings":
+        asked = {recipe.images for recipe in self.methods.values()} - {None}
+        if asked != self.fit.others.keys():
+            strange = sorted(map(str, asked ^ self.fit.others.keys()))
+            raise ValueError(
+                f"fit.others has {', '.join(self.fit.others) or 'nothing'}, but methods ask for "
+                f"{', '.join(sorted(map(str, asked))) or 'none of it'}; name {strange[0]!r} in "
+                "both or in neither"
+            )
+        there = {FIT, *self.sets, *self.fit.others}
+        for name, model in self.models.items():
+            other = sorted(model.own.keys() - there)
+            if other:
+                raise ValueError(
+                    f"models.{name}.own: {other[0]!r} is none of {', '.join(sorted(there))}"
+                )
+        return self
+
+    def images(self, model: ComparedModel) -> dict[str, ImagesOf]:
+        """All images of a model: by role, `FIT`, and by the names of others to fit on."""
+        return {**self.sets, FIT: self.fit.images, **self.fit.others, **model.own}
+
+    def plan(self, model: ComparedModel) -> Plan:
+        """What is measured of a model. Raises `InputError` where labels or prompts lack."""
+        images = self.images(model)
+        for name in (FIT, *self.fit.others):
+            check_material(self.fit, images[name])
+        sets = {role: images[role] for role in self.sets}
+        return Plan.of(self.protocol, sets, self.compat, self.resampling)
 
 
 class CompareFile(Model):
@@ -84,18 +140,17 @@ def compare(settings: CompareSettings, shown: Shown = Shown(quiet=True)) -> Comp
     A method that cannot be fitted, or used on what is asked, is a row that says why; the others
     go on. Raises `InputError` where a setting, a model or images cannot be used.
     """
-    plan = Plan.of(settings.protocol, settings.sets, settings.compat, settings.resampling)
-    check_material(settings.fit, settings.fit.images)
+    plans = {name: settings.plan(model) for name, model in settings.models.items()}
     out = Path(settings.out)
-    for name in settings.models:
+    for name, plan in plans.items():
         for method in (PLAIN, *settings.methods):
             plan.check(_called(name, method), out / name / f"{method}.json", None)
     rows: list[ComparedRow] = []
     first: ProtocolRun | None = None
     for name, source in settings.models.items():
         model = replace(open_plain(source, settings.cache), name=name)
-        work = _Work.of(settings, plan, model, shown)
-        plain = plan.run(model, work.sets)
+        work = _Work.of(settings, plans[name], model, settings.images(source), shown)
+        plain = plans[name].run(model, work.sets)
         plain.save(out / name, PLAIN)
         rows.append(_row(name, PLAIN, plain, against=first))
         first = first or plain
@@ -120,25 +175,34 @@ class _Work:
     Attributes
     ----------
     sets : to measure on, by role
-    lesson : to fit on
+    lessons : to fit on, by name
     """
 
     settings: CompareSettings
     plan: Plan
     model: Opened
     sets: Mapping[str, LabelledSet]
-    lesson: Lesson
+    lessons: Mapping[str, Lesson]
     shown: Shown
 
     @classmethod
-    def of(cls, settings: CompareSettings, plan: Plan, model: Opened, shown: Shown) -> "_Work":
+    def of(
+        cls,
+        settings: CompareSettings,
+        plan: Plan,
+        model: Opened,
+        images: Mapping[str, ImagesOf],
+        shown: Shown,
+    ) -> "_Work":
         sets = plan.embed(model, settings.max_failures, shown)
-        with shown.progress(f"{model.name}: images to fit on") as progress:
-            images = model.embed(
-                settings.fit.images, max_failures=settings.max_failures, progress=progress
-            )
-        lesson = Lesson(settings.fit, images, model.encode_texts, model.embedder)
-        return cls(settings, plan, model, sets, lesson, shown)
+        lessons = {}
+        for name in (FIT, *settings.fit.others):
+            with shown.progress(f"{model.name}: {name}") as progress:
+                found = model.embed(
+                    images[name], max_failures=settings.max_failures, progress=progress
+                )
+            lessons[name] = Lesson(settings.fit, found, model.encode_texts, model.embedder)
+        return cls(settings, plan, model, sets, lessons, shown)
 
     def methods(self, plain: ProtocolRun, out: Path) -> Iterator[ComparedRow]:
         """Fit, measure and save each method; yield its row."""
@@ -150,8 +214,10 @@ class _Work:
                     yield ComparedRow(model=self.model.name, method=name, failure=str(error))
                 progress(done, len(self.settings.methods))
 
-    def _method(self, name: str, recipe: Recipe, plain: ProtocolRun, out: Path) -> ComparedRow:
-        fitted = fit_recipe(recipe, self.lesson, self.model.space)
+    def _method(
+        self, name: str, recipe: ComparedRecipe, plain: ProtocolRun, out: Path
+    ) -> ComparedRow:
+        fitted = fit_recipe(recipe, self.lessons[recipe.images or FIT], self.model.space)
         fitted.method.save(out / METHODS / name)
         called = _called(self.model.name, name)
         repaired = replace(self.model.repaired(fitted.method), name=called)
@@ -161,7 +227,7 @@ class _Work:
         about = {
             "source": fitted.method.source,
             "fit_seconds": fitted.seconds,
-            "seen": _shared(self.lesson.images, self.sets.values()),
+            "seen": _shared(fitted.images, self.sets.values()),
         }
         return row.model_copy(update=about)
 
@@ -181,8 +247,10 @@ def _row(model: str, method: str, run: ProtocolRun, against: ProtocolRun | None)
     )
 
 
-def _shared(images: LabelledSet, others: Iterable[LabelledSet]) -> int:
+def _shared(images: LabelledSet | None, others: Iterable[LabelledSet]) -> int:
     """Images that are in others too: the same embedding, whatever file and set they come from."""
+    if images is None:
+        return 0
     there = {row.tobytes() for other in others for row in other.embeddings}
     return sum(row.tobytes() in there for row in images.embeddings)
 
@@ -190,7 +258,7 @@ def _shared(images: LabelledSet, others: Iterable[LabelledSet]) -> int:
 def command(settings: CompareFile, shown: Shown = Shown()) -> int:
     """Set models and debiasing methods side by side; 1 where a method failed."""
     given = load_comparison(Path(settings.file))
-    check_arms([ComparedRow(model=name).arm for name in given.models])
+    check_arms(list(given.models))
     found = compare(given, shown)
     shown.result(found.model_dump(mode="json"), *comparison_tables(found))
     page = write_comparison_page(Path(given.out) / "comparison.html", found)

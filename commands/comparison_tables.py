@@ -7,7 +7,7 @@ from rich.text import Text
 
 from commands.console import console, table_of
 from debias.comparison import Column, ComparedRow, Comparison
-from reporting.comparison_page import notes_of
+from reporting.comparison_page import methods_of
 from reporting.drawings import few_images, readable
 from reporting.evaluation_charts import verdict
 
@@ -22,12 +22,12 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
     interval, and whether it is better or worse than without the method.
     """
     columns, several = found.columns, found.seeded
-    rows = list({_name(row, several): row for row in reversed(found.rows)}.values())[::-1]
+    rows = list({_name(found, row): row for row in reversed(found.rows)}.values())[::-1]
     each = max(1, (console.width - NAME) // FIGURE)
     for first in range(0, len(columns), each):
         part = columns[first : first + each]
         lines = [
-            (_name(row, several), *(_cell(found, row, column, several) for column in part))
+            (_name(found, row), *(_cell(found, row, column, several) for column in part))
             for row in rows
         ]
         if not several:
@@ -41,8 +41,9 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
     yield _about(found)
 
 
-def _name(row: ComparedRow, several: bool) -> str:
-    return f"{row.arm if several else row.model}, {row.method}"
+def _name(found: Comparison, row: ComparedRow) -> str:
+    """The arm, which is the model where there are not several seeds, and the method."""
+    return f"{found.arms[row.model]}, {row.method}"
 
 
 def _title(found: Comparison, column: Column) -> str:
@@ -53,7 +54,7 @@ def _title(found: Comparison, column: Column) -> str:
 
 def _cell(found: Comparison, row: ComparedRow, column: Column, several: bool) -> str:
     if several:
-        spread = found.spread(row.arm, row.method, column)
+        spread = found.spread(found.arms[row.model], row.method, column)
         if spread is None:
             return ""
         return f"{spread.mean:z.3f}\n[{spread.least:z.3f}, {spread.most:z.3f}]"
@@ -87,13 +88,11 @@ def _legend(found: Comparison, several: bool) -> str:
 
 def _about(found: Comparison) -> Table:
     """What methods were fitted on, in which time, and where there is no answer."""
-    lines = []
-    for row in found.rows:
-        notes = notes_of(row)
-        if not notes:  # a model as it is
-            continue
-        seconds = "" if row.fit_seconds is None else f"{row.fit_seconds:.2f}"
-        lines.append((_name(row, several=False), seconds, "\n".join(notes)))
-    table = table_of("Methods", ("model, method", "seconds to fit", "fitted on"), lines)
-    table.columns[2].justify, table.columns[2].overflow = "left", "fold"
+    lines = [
+        (about.method, about.shown_models, about.shown_seconds, "\n".join(about.notes))
+        for about in methods_of(found)
+    ]
+    table = table_of("Methods", ("method", "models", "seconds to fit", "fitted on"), lines)
+    for column in (table.columns[1], table.columns[3]):
+        column.justify, column.overflow = "left", "fold"
     return table

@@ -1,5 +1,6 @@
 """One table of models and methods: what each measure says of each, and what a method changed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,12 +54,6 @@ class ComparedRow(Model):
     failure: str | None = None
     seen: int = 0
 
-    @property
-    def arm(self) -> str:
-        """The model's name without the seed that it may end with: "balanced" of "balanced-0"."""
-        arm, _, seed = self.model.rpartition("-")
-        return arm if arm and seed.isdecimal() else self.model
-
     def figure(self, column: "Column") -> Measurement | None:
         """What one measure says; None where it says nothing."""
         return next((each for each in self.figures if Column.of(each) == column), None)
@@ -66,6 +61,26 @@ class ComparedRow(Model):
     def change(self, column: "Column") -> Difference | None:
         """What the method changed; None where there is nothing to compare with."""
         return next((each for each in self.changes if Column.of(each) == column), None)
+
+
+def arms_of(models: Sequence[str]) -> dict[str, str]:
+    """The arm that each model is a seed of: "balanced" of "balanced-0" and "balanced-1".
+
+    Models are seeds of one arm where what follows their last "-" counts from 0 without a gap; any
+    other model is an arm of its own, as "ViT-B-16" and "ViT-B-32" are.
+    """
+    seeds: dict[str, list[str]] = {}
+    for model in models:
+        arm, _, seed = model.rpartition("-")
+        seeds.setdefault(arm, []).append(seed)
+    counted = {
+        arm
+        for arm, found in seeds.items()
+        if arm and set(found) == {str(number) for number in range(len(found))}
+    }
+    return {
+        model: arm if (arm := model.rpartition("-")[0]) in counted else model for model in models
+    }
 
 
 @dataclass(frozen=True)
@@ -113,9 +128,19 @@ class Comparison(Model):
     rows: tuple[ComparedRow, ...]
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models, in their order."""
+        return tuple(dict.fromkeys(row.model for row in self.rows))
+
+    @property
+    def arms(self) -> dict[str, str]:
+        """The arm of each model; see `arms_of`."""
+        return arms_of(self.models)
+
+    @property
     def seeded(self) -> bool:
         """Whether any arm has several seeds."""
-        return len({row.arm for row in self.rows}) < len({row.model for row in self.rows})
+        return len(set(self.arms.values())) < len(self.models)
 
     @property
     def all_columns(self) -> tuple[Column, ...]:
@@ -141,7 +166,8 @@ class Comparison(Model):
 
     def spread(self, arm: str, method: str, column: Column) -> Spread | None:
         """One figure over the seeds of an arm; None where any of them has none."""
-        rows = [row for row in self.rows if (row.arm, row.method) == (arm, method)]
+        arms = self.arms
+        rows = [row for row in self.rows if (arms[row.model], row.method) == (arm, method)]
         found = [row.figure(column) for row in rows]
         values = [each.value for each in found if each is not None]
         if not rows or len(values) < len(rows):

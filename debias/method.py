@@ -155,8 +155,8 @@ class Method(ABC):
         if len(gone):
             name = f" ({names[gone[0]]!r})" if names is not None else ""
             raise UndefinedError(
-                f"{what}: {type(self).__name__} leaves nothing of row {gone[0]}{name}, length "
-                f"{lengths[gone[0], 0]:.1e} of 1; leave it out, or fit on other prompts or groups"
+                f"{what}: {type(self).__name__} leaves nothing of row {gone[0]}{name}, less "
+                f"than {least:.0e} of its length; leave it out, or fit on other prompts or groups"
             )
         return lengths
 

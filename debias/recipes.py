@@ -22,6 +22,17 @@ from evaluation.labelled_set import LabelledSet
 from m4.catalogue import Model, explain
 from m4.errors import InputError
 
+MethodName = Literal[
+    "OrthogonalProjection",
+    "CalibratedProjection",
+    "FairCLIP",
+    "JointDebias",
+    "FairerCLIP",
+    "ClipClip",
+    "GroupMeanProjection",
+    "ClosedForm",
+    "LinearProbe",
+]
 Directions = Literal["prompts", "images"]
 HELD_OUT = 5  # one image in so many, for the early stop of `JointDebias`
 
@@ -29,7 +40,7 @@ HELD_OUT = 5  # one image in so many, for the early stop of `JointDebias`
 class Recipe(Model):
     """A method, its parameters, and where it takes what it learns from."""
 
-    method: str = Field(description="its class, such as CalibratedProjection")
+    method: MethodName = Field(description="its class")
     parameters: dict[str, bool | int | float | str | None] = Field(
         default_factory=dict, description="of the class, by name: lam 500"
     )
@@ -45,8 +56,6 @@ class Recipe(Model):
 
     @model_validator(mode="after")
     def _effective(self) -> Self:
-        if self.method not in METHODS:
-            raise ValueError(f"method: {self.method!r} is none of {', '.join(METHODS)}")
         if self.directions is not None and self.method not in DIRECTED:
             raise ValueError(f"directions has no effect on {self.method}; leave it out")
         if self.supervised is not None and self.method != "FairerCLIP":
@@ -72,44 +81,63 @@ class Recipe(Model):
         return method
 
 
-Fit = Callable[[Any], str]
-"""Fits a method, and says on what in words; all that it needs is embedded already."""
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """All that a method is fitted on, embedded.
+
+    Attributes
+    ----------
+    images : those among it; None: it is fitted on prompts alone
+    fit : fits a method, and says on what in words
+    """
+
+    images: LabelledSet | None
+    fit: Callable[[Any], str]
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A fitted method, and how long `fit` took; embedding images and prompts is not counted."""
+    """A fitted method.
+
+    Attributes
+    ----------
+    images : that it was fitted on, or that chose between its epochs; None: prompts alone
+    seconds : that `fit` took; embedding images and prompts is not counted
+    """
 
     method: Method
+    images: LabelledSet | None
     seconds: float
 
 
 def fit_recipe(recipe: Recipe, lesson: Lesson, space: str | None = None) -> Fitted:
     """Fit a method as a recipe says. Raises `InputError` naming what the material lacks."""
     method = recipe.make(space)
-    fit = METHODS[recipe.method](recipe, method, lesson)
+    ready = METHODS[recipe.method](recipe, method, lesson)
     started = time.perf_counter()
-    method.source = fit(method)
-    return Fitted(method, time.perf_counter() - started)
+    method.source = ready.fit(method)
+    return Fitted(method, ready.images, time.perf_counter() - started)
 
 
-def _fitting(source: str, **given: Any) -> Fit:
+def _ready(used: LabelledSet | None, source: str, **given: Any) -> Ready:
+    """A method that is fitted by these arguments."""
+
     def fit(method: Method) -> str:
         method.fit(**given)
         return source
 
-    return fit
+    return Ready(used, fit)
 
 
-def _orthogonal(recipe: Recipe, method: Method, lesson: Lesson) -> Fit:
+def _orthogonal(recipe: Recipe, method: Method, lesson: Lesson) -> Ready:
     if recipe.directions == "images":
         means, source = _means(lesson)
-        return _fitting(source, spurious=means[1:] - means[0])
+        return _ready(lesson.known, source, spurious=means[1:] - means[0])
     rows, source = _prompts(lesson)
-    return _fitting(source, spurious=rows)
+    return _ready(None, source, spurious=rows)
 
 
-def _calibrated(recipe: Recipe, method: CalibratedProjection, lesson: Lesson) -> Fit:
+def _calibrated(recipe: Recipe, method: CalibratedProjection, lesson: Lesson) -> Ready:
     prompts = lesson.candidates
     place = {name: row for row, name in enumerate(prompts.names)}
     pairs = [(place[first], place[second]) for first, second in prompts.pairs]
@@ -118,26 +146,29 @@ def _calibrated(recipe: Recipe, method: CalibratedProjection, lesson: Lesson) ->
     if method.orthogonal:
         given["spurious"], also = _prompts(lesson)
         source = f"{also}, {source}"
-    return _fitting(source, **given)
+    return _ready(None, source, **given)
 
 
-def _by_directions(recipe: Recipe, method: Method, lesson: Lesson) -> Fit:
+def _by_directions(recipe: Recipe, method: Method, lesson: Lesson) -> Ready:
     if recipe.directions == "prompts":
         rows = lesson.group_directions()
         source = f"{len(rows)} groups of prompts {lesson.spurious.name}"
-    else:
-        rows, source = _means(lesson)
-    return _fitting(source, directions=rows)
+        return _ready(None, source, directions=rows)
+    rows, source = _means(lesson)
+    return _ready(lesson.known, source, directions=rows)
 
 
-def _clip_clip(recipe: Recipe, method: Method, lesson: Lesson) -> Fit:
+def _clip_clip(recipe: Recipe, method: Method, lesson: Lesson) -> Ready:
     images = lesson.known
-    return _fitting(
-        _images(lesson, images), images=images.embeddings, attributes=lesson.attributes(images)
+    return _ready(
+        images,
+        _images(lesson, images),
+        images=images.embeddings,
+        attributes=lesson.attributes(images),
     )
 
 
-def _fair_clip(recipe: Recipe, method: FairCLIP, lesson: Lesson) -> Fit:
+def _fair_clip(recipe: Recipe, method: FairCLIP, lesson: Lesson) -> Ready:
     images, attributes = lesson.known, lesson.attributes(lesson.known)
     given: dict[str, Any] = {"images": images.embeddings}
     source = _images(lesson, images)
@@ -145,7 +176,7 @@ def _fair_clip(recipe: Recipe, method: FairCLIP, lesson: Lesson) -> Fit:
         given["target_texts"] = lesson.class_prompts.embed(lesson.encode_texts)
         source = f"{source}, classes {lesson.class_prompts.name}"
     if recipe.directions != "prompts":
-        return _fitting(source, attributes=attributes, **given)
+        return _ready(images, source, attributes=attributes, **given)
     embedder, words = lesson.tower, lesson.group_words()
 
     def fit(method: FairCLIP) -> str:
@@ -156,15 +187,16 @@ def _fair_clip(recipe: Recipe, method: FairCLIP, lesson: Lesson) -> Fit:
         ended = "" if soft.converged else " (stopped before they converged)"
         return f"{source}, soft prompts before {', '.join(words.values())}{ended}"
 
-    return fit
+    return Ready(images, fit)
 
 
-def _fairer_clip(recipe: Recipe, method: Method, lesson: Lesson) -> Fit:
+def _fairer_clip(recipe: Recipe, method: Method, lesson: Lesson) -> Ready:
     labelled = recipe.supervised is not False
     images = lesson.labelled if labelled else lesson.known
     prompts = lesson.class_prompts
     classes = f"{'labels' if labelled else 'predictions'} of {prompts.name}"
-    return _fitting(
+    return _ready(
+        images,
         f"{_images(lesson, images)}, {classes}",
         images=images.embeddings,
         attributes=lesson.attributes(images),
@@ -173,10 +205,11 @@ def _fairer_clip(recipe: Recipe, method: Method, lesson: Lesson) -> Fit:
     )
 
 
-def _linear_probe(recipe: Recipe, method: LinearProbe, lesson: Lesson) -> Fit:
+def _linear_probe(recipe: Recipe, method: LinearProbe, lesson: Lesson) -> Ready:
     images, prompts = lesson.labelled, lesson.class_prompts
     texts, positions = lesson.texts(prompts)
-    return _fitting(
+    return _ready(
+        images,
         f"{_images(lesson, images)}, labels of {prompts.name}",
         images=images.embeddings,
         labels=lesson.labels(images),
@@ -186,7 +219,7 @@ def _linear_probe(recipe: Recipe, method: LinearProbe, lesson: Lesson) -> Fit:
     )
 
 
-def _joint(recipe: Recipe, method: Method, lesson: Lesson) -> Fit:
+def _joint(recipe: Recipe, method: Method, lesson: Lesson) -> Ready:
     images, prompts = lesson.labelled, lesson.class_prompts
     learned, kept = _divided(lesson, images)
     texts, counterfactuals = lesson.captions(learned)
@@ -208,7 +241,7 @@ def _joint(recipe: Recipe, method: Method, lesson: Lesson) -> Fit:
         )
         return f"{source}, which chose epoch {method.epoch_} of {len(method.losses_)}"
 
-    return fit
+    return Ready(images, fit)
 
 
 def _divided(lesson: Lesson, images: LabelledSet) -> tuple[LabelledSet, LabelledSet]:
@@ -249,7 +282,7 @@ def _images(lesson: Lesson, images: LabelledSet) -> str:
     return f"{len(images):,} images of {images.name} by {lesson.material.attribute}"
 
 
-METHODS: dict[str, Callable[[Recipe, Any, Lesson], Fit]] = {
+METHODS: dict[MethodName, Callable[[Recipe, Any, Lesson], Ready]] = {
     "OrthogonalProjection": _orthogonal,
     "CalibratedProjection": _calibrated,
     "FairCLIP": _fair_clip,

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from debias.comparison import Comparison
+from debias.comparison import Comparison, arms_of
 from m4.errors import InputError
 from reporting.drawings import (
     COLOURS,
@@ -24,9 +24,9 @@ PANEL, COLUMNS = 210, 3
 LANE = 9  # pixels for each model in a method's line
 
 
-def check_arms(arms: Sequence[str]) -> None:
-    """Raise `InputError` where there are more arms than colours."""
-    several = len(set(arms))
+def check_arms(models: Sequence[str]) -> None:
+    """Raise `InputError` where models are of more arms than there are colours."""
+    several = len(set(arms_of(models).values()))
     if several > len(COLOURS):
         raise InputError(
             f"{several} arms, but a chart tells {len(COLOURS)} apart; compare fewer, or name "
@@ -42,14 +42,13 @@ def comparison_chart(found: Comparison) -> Drawing:
 
     Raises `InputError` where there are more arms than colours.
     """
-    arms = list(dict.fromkeys(row.arm for row in found.rows))
-    check_arms(arms)
+    check_arms(found.models)
     figures, hidden = _figures(found)
     if len(figures) == 0:
         return Drawing(None, hidden)
     methods = list(dict.fromkeys(row.method for row in found.rows))
-    models = list(dict.fromkeys(row.model for row in found.rows))
-    lines = _Lines(methods, models, arms, found.level)
+    arms = list(dict.fromkeys(found.arms.values()))
+    lines = _Lines(methods, list(found.models), arms, found.level)
     panels = [
         lines.panel(part, named=number % COLUMNS == 0).properties(
             title=alt.Title(str(title), anchor="start", fontSize=12), width=PANEL
@@ -62,7 +61,7 @@ def comparison_chart(found: Comparison) -> Drawing:
 def _figures(found: Comparison) -> tuple[pl.DataFrame, int]:
     """A row for each figure; and how many columns tell of few images."""
     rows: list[dict[str, Any]] = []
-    hidden = 0
+    hidden, arms = 0, found.arms
     for column in found.columns:
         figures = [(row, row.figure(column)) for row in found.rows]
         if any(figure is not None and few_images(figure) for _, figure in figures):
@@ -77,7 +76,7 @@ def _figures(found: Comparison) -> tuple[pl.DataFrame, int]:
                     "title": f"{column.subject}; {readable(column.measure)}",
                     "method": row.method,
                     "model": row.model,
-                    "arm": row.arm,
+                    "arm": arms[row.model],
                     "better": figure.better,
                     "value": figure.value,
                     "low": None if interval is None else interval.low,

@@ -1,13 +1,14 @@
 """The page of a comparison of models and methods, as one HTML file without scripts."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from debias.comparison import PLAIN, Column, ComparedRow, Comparison
+from debias.comparison import PLAIN, Column, ComparedRow, Comparison, Spread
 from evaluation.draws import Better, Difference, Measurement, Null
 from pipelines import storage
 from reporting.charts import FEWEST
@@ -66,7 +67,8 @@ def comparison_page(found: Comparison) -> str:
         found=found,
         headings=[_heading(found, column) for column in columns],
         rows=[(row, [_cell(row, column) for column in columns]) for row in found.rows],
-        about=[(row, notes) for row in found.rows if (notes := notes_of(row))],
+        seeds=_seeds(found, columns),
+        about=methods_of(found),
         svg=Markup(drawing.svg),  # our own markup: text in it was escaped when it was rendered
         note=drawing.note,
         fewest=FEWEST,
@@ -74,15 +76,73 @@ def comparison_page(found: Comparison) -> str:
     )
 
 
-def notes_of(row: ComparedRow) -> tuple[str, ...]:
-    """What is said of a row: what it was fitted on, why it failed, what it has no answer for."""
+@dataclass(frozen=True)
+class AboutMethod:
+    """A method on some of the models, of which the same is to be said.
+
+    Attributes
+    ----------
+    models : names; None: all
+    seconds : that fitting took, in their order; empty where it failed
+    notes : what it was fitted on, why it failed, what it has no answer for
+    """
+
+    method: str
+    models: tuple[str, ...] | None
+    seconds: tuple[float, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def shown_models(self) -> str:
+        return "all" if self.models is None else ", ".join(self.models)
+
+    @property
+    def shown_seconds(self) -> str:
+        """From the least to the most."""
+        ends = dict.fromkeys(f"{end(self.seconds):.2f}" for end in (min, max) if self.seconds)
+        return " to ".join(ends)
+
+
+def methods_of(found: Comparison) -> tuple[AboutMethod, ...]:
+    """What is to be said of each method, once for all models of which the same is."""
+    rows: dict[tuple[str, tuple[str, ...]], list[ComparedRow]] = {}
+    for row in found.rows:
+        notes = _notes(row)
+        if notes:  # there are none of a model as it is
+            rows.setdefault((row.method, notes), []).append(row)
+    order = list(dict.fromkeys(row.method for row in found.rows))
+    return tuple(
+        AboutMethod(
+            method,
+            None if len(alike) == len(found.models) else tuple(row.model for row in alike),
+            tuple(row.fit_seconds for row in alike if row.fit_seconds is not None),
+            notes,
+        )
+        for (method, notes), alike in sorted(rows.items(), key=lambda item: order.index(item[0][0]))
+    )
+
+
+def _notes(row: ComparedRow) -> tuple[str, ...]:
     notes = [row.source] if row.source else []
     if row.failure is not None:
         notes.append(f"failed: {row.failure}")
     notes += [f"{task}: undefined ({why})" for task, why in row.undefined.items()]
     if row.seen:
-        notes.append(f"{row.seen:,} images to fit on are measured on too")
+        notes.append(f"{row.seen:,} of the images are measured on too")
     return tuple(notes)
+
+
+def _seeds(
+    found: Comparison, columns: Sequence[Column]
+) -> list[tuple[str, str, list[Spread | None]]]:
+    """Arm, method and figures over the seeds; empty where no arm has several."""
+    if not found.seeded:
+        return []
+    named = dict.fromkeys((found.arms[row.model], row.method) for row in found.rows)
+    return [
+        (arm, method, [found.spread(arm, method, column) for column in columns])
+        for arm, method in named
+    ]
 
 
 def _few(found: Comparison, column: Column) -> bool:

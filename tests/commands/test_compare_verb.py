@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -202,14 +203,70 @@ def test_methods_are_kept_with_what_they_were_fitted_on(found: tuple[Comparison,
     assert kept == {"projection", "group means"}
 
 
+# Images of one model, and other images to fit on
+
+
+def test_a_model_may_bring_its_own_embeddings(planted: Planted, tmp_path: Path):
+    """Of the same images: each model is then compared as it sees them."""
+    own = {"images": planted.images("balanced", "test"), "fit": planted.images("balanced", "fit")}
+    models = {
+        "unbalanced": planted.source("unbalanced"),
+        "balanced": planted.source("balanced") | {"own": own},
+    }
+    changes = {"models": models, "methods": {"group means": METHODS["group means"]}}
+    both = compare(
+        CompareSettings.model_validate(settings_of(planted, tmp_path / "both", **changes))
+    )
+    alone = compare(
+        CompareSettings.model_validate(
+            settings_of(
+                planted,
+                tmp_path / "alone",
+                models={"balanced": planted.source("balanced")},
+                sets={"images": own["images"]},
+                fit=planted.material() | {"images": own["fit"]},
+                methods=changes["methods"],
+            )
+        )
+    )
+    assert [row.figures for row in both.rows[2:]] == [row.figures for row in alone.rows]
+    shared = compare(CompareSettings.model_validate(settings_of(planted, tmp_path / "shared")))
+    assert both.rows[2].figures != shared.rows[len(METHODS) + 1].figures
+
+
+def test_a_method_is_fitted_on_the_images_that_it_names(planted: Planted, tmp_path: Path):
+    nurses = planted.images("unbalanced", "fit") | {"where": {"job": "nurse"}}
+    fit = planted.material() | {
+        "images": planted.images("unbalanced", "fit"),
+        "others": {"nurses": nurses},
+    }
+    methods = {
+        "all": METHODS["group means"],
+        "some": METHODS["group means"] | {"images": "nurses"},
+    }
+    models = {"unbalanced": planted.source("unbalanced")}
+    settings = settings_of(planted, tmp_path / "out", models=models, fit=fit, methods=methods)
+    _, whole, part = compare(CompareSettings.model_validate(settings)).rows
+    assert whole.source == "means of 196 images of fit by gender"
+    assert part.source is not None and part.source != whole.source
+    alone = settings_of(
+        planted,
+        tmp_path / "alone",
+        models=models,
+        fit=planted.material() | {"images": nurses},
+        methods={"some": METHODS["group means"]},
+    )
+    assert compare(CompareSettings.model_validate(alone)).rows[1].figures == part.figures
+
+
 # Seen
 
 
-@pytest.mark.parametrize(("where", "seen"), [({}, 200), ({"job": "nurse"}, 50)])
+@pytest.mark.parametrize(("where", "seen"), [({}, 196), ({"job": "nurse"}, 48)])
 def test_images_to_fit_on_that_are_measured_on_are_counted(
     planted: Planted, tmp_path: Path, where: dict[str, str], seen: int
 ):
-    """Whatever they are called: here by another table, without names."""
+    """Whatever they are called, here by another table; those of no gender are not fitted on."""
     table = pl.read_csv(planted.path("test.csv")).drop("uid")
     table.write_csv(tmp_path / "other-name.csv")
     images = planted.images("unbalanced", "test") | {"labels": str(tmp_path / "other-name.csv")}
@@ -359,7 +416,7 @@ def put(value: Any, *path: str) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (put({"method": "Magic"}, "methods", "m"), "methods.m: method: 'Magic' is none of Orthog"),
+        (put({"method": "Magic"}, "methods", "m"), "methods.m.method: Input should be 'Orthog"),
         (put({"method": "ClipClip", "parameters": {"kept": 1}}, "methods", "m"),
          "methods.m: parameters: ClipClip has no 'kept'"),
         (put({"method": "LinearProbe", "directions": "images"}, "methods", "m"),
@@ -506,7 +563,7 @@ def test_seeds_of_a_model_are_compared_on_pictures_that_are_encoded_once(
     path = written(settings, tmp_path)
     code, said, err = run(capsys, path, "--quiet")
     assert (code, err) == (0, "")
-    assert "tiny, none" in said and "tiny-0, means" in said and "tiny-1, means" in said
+    assert "tiny, none" in said and "tiny, means" in said
     comparison = Comparison.model_validate_json((tmp_path / "out" / "comparison.json").read_text())
     for seed in range(2):
         method = load_method(tmp_path / "out" / f"tiny-{seed}" / "methods" / "means")
@@ -658,11 +715,26 @@ def test_every_seed_says_what_it_was_fitted_on_and_why_it_failed(monkeypatch: py
     ]
     *_, about = shown(comparison_of(*rows), 120, monkeypatch)
     lines = list(cells(about))
-    assert lines[0] == ["arm-0, way", "1.23", "9 images"]
-    assert lines[1][2] == "1,500 images to fit on are measured on too"
-    assert lines[2] == ["arm-1, none", "", "values: undefined (nothing left)"]
-    assert lines[3] == ["arm-1, way", "", "failed: it [red]broke[/red]"]
+    assert lines[0] == ["none", "arm-1", "", "values: undefined (nothing left)"]
+    assert lines[1] == ["way", "arm-0", "1.23", "9 images"]
+    assert lines[2][3] == "1,500 of the images are measured on too"
+    assert lines[3] == ["way", "arm-1", "", "failed: it [red]broke[/red]"]
     assert len(lines) == 4
+
+
+def test_what_is_the_same_of_all_models_is_said_once(monkeypatch: pytest.MonkeyPatch):
+    rows = [
+        measured(f"arm-{seed}", method, 0.5, None, source=source, fit_seconds=seconds)
+        for seed, seconds in enumerate((1.5, 0.25, 3.0))
+        for method, source in (("way", "9 images"), (f"own {seed}", f"{seed} images"))
+    ]
+    *_, about = shown(comparison_of(*rows), 120, monkeypatch)
+    lines = list(cells(about))
+    assert lines[0] == ["way", "all", "0.25 to 3.00", "9 images"]
+    assert lines[1:] == [
+        [f"own {seed}", f"arm-{seed}", f"{seconds:.2f}", f"{seed} images"]
+        for seed, seconds in enumerate((1.5, 0.25, 3.0))
+    ]
 
 
 def test_figures_of_few_images_are_marked(monkeypatch: pytest.MonkeyPatch):
@@ -688,3 +760,29 @@ def test_a_real_comparison_is_shown(
                 assert f"{figure.value:z.3f}" in text
         assert "values: undefined" in text and "keep is 400" in text
         assert "…" not in text
+
+
+PLAIN_IMAGES = {"embeddings": "a.npy", "labels": "a.csv"}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (put({"x": PLAIN_IMAGES}, "models", "balanced", "own"), "models.balanced.own: 'x' is none"),
+        (put("nurses", "methods", "group means", "images"), "fit.others has nothing, but methods"),
+        (
+            put({"role": PLAIN_IMAGES}, "fit", "others"),
+            "fit.others has role, but methods ask for none of it",
+        ),
+        (
+            put({"images": PLAIN_IMAGES}, "fit", "others"),
+            "'images' names two sets of images",
+        ),
+    ],
+)
+def test_images_that_nobody_asks_for_or_that_are_not_there_are_refused(
+    planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, says: str
+):
+    settings = deepcopy(settings_of(planted, tmp_path / "out"))
+    change(settings)
+    assert says in refused(capsys, written(settings, tmp_path))

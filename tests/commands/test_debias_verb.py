@@ -171,7 +171,6 @@ def test_directions_change_what_is_learned(
 @pytest.mark.parametrize(
     ("method", "change", "says"),
     [
-        ("Projection", [], "method: 'Projection' is none of OrthogonalProjection"),
         ("ClipClip", ["--parameters", "kept", "4"], "parameters: ClipClip has no 'kept'; it"),
         ("ClipClip", ["--parameters", "keep", "many"], "parameters of ClipClip: keep: Input"),
         ("ClipClip", ["--parameters", "space", "x"], "parameters: ClipClip has no 'space'"),
@@ -205,6 +204,16 @@ def test_what_cannot_be_fitted_is_said_in_a_sentence_and_nothing_is_written(
     out = tmp_path / "method"
     assert says in call(capsys, *fitting(planted, method, out, *change)).refused
     assert not out.exists()
+
+
+def test_a_method_that_is_none_is_refused_with_those_there_are(
+    planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as stop:
+        main(fitting(planted, "Projection", tmp_path / "method"))
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "'Projection'" in said and "CalibratedProjection" in said
 
 
 @pytest.mark.parametrize("change", [["--label", "work"], ["--candidates", "absent.yaml"]])

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from debias.comparison import PLAIN, SCHEMA, Column, ComparedRow, Comparison, Spread
+from debias.comparison import PLAIN, SCHEMA, Column, ComparedRow, Comparison, Spread, arms_of
 from evaluation.results import ProtocolRun, SetUsed, compare_runs
 from tests.measured_runs import draws_of, run_of
 
@@ -108,29 +108,27 @@ class TestRows:
         assert found.figure(other) is None and found.change(other) is None
         assert row("m").change(SKEW) is None
 
-    @pytest.mark.parametrize(
-        ("model", "arm"),
-        [
-            ("balanced-0", "balanced"),
-            ("balanced-12", "balanced"),
-            ("very-balanced-3", "very-balanced"),
-            ("balanced", "balanced"),
-            ("ViT-B", "ViT-B"),
-            ("-1", "-1"),
-            ("7", "7"),
-            ("a-", "a-"),
-            ("a-1.5", "a-1.5"),
-        ],
-    )
-    def test_a_seed_is_no_part_of_the_arm(self, model: str, arm: str):
-        assert ComparedRow(model=model).arm == arm
-
     def test_an_unknown_key_is_refused(self):
         with pytest.raises(ValidationError):
             ComparedRow(model="m", figure=())
 
 
 class TestSeeds:
+    @pytest.mark.parametrize(
+        ("models", "arms"),
+        [
+            (["a-0", "a-1", "b-0"], ["a", "a", "b"]),
+            (["a-1", "a-0", "very-a-1", "very-a-0"], ["a", "a", "very-a", "very-a"]),
+            (["ViT-B-32", "ViT-B-16"], ["ViT-B-32", "ViT-B-16"]),
+            (["a-0", "a-2"], ["a-0", "a-2"]),
+            (["a-0", "a-01"], ["a-0", "a-01"]),
+            (["-0", "-1", "7", "a-", "a"], ["-0", "-1", "7", "a-", "a"]),
+            ([f"a-{number}" for number in range(12)], 12 * ["a"]),
+        ],
+    )
+    def test_models_that_count_from_0_are_seeds_of_an_arm(self, models, arms):
+        assert list(arms_of(models).values()) == arms
+
     def test_the_mean_the_least_and_the_most(self):
         skews = {"a-0": 0.5, "a-1": 0.25, "a-2": 0.75, "b-0": 9.0}
         rows = [row(model, skew) for model, skew in skews.items()]

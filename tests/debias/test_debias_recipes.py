@@ -67,8 +67,8 @@ class TestRecipe:
     @pytest.mark.parametrize(
         ("method", "more", "said"),
         [
-            ("WRING", {}, "method: 'WRING' is none of OrthogonalProjection, Calibrated"),
-            ("Method", {}, "method: 'Method' is none of OrthogonalProjection"),
+            ("WRING", {}, "Input should be 'OrthogonalProjection', 'CalibratedProjection'"),
+            ("Method", {}, "Input should be 'OrthogonalProjection'"),
             ("ClipClip", {"parameters": {"kep": 4}}, "ClipClip has no 'kep'; it has keep, seed"),
             ("ClosedForm", {"parameters": {"lam": 4}}, "ClosedForm has no 'lam'; it has none"),
             ("ClipClip", {"parameters": {"space": "x"}}, "ClipClip has no 'space'"),

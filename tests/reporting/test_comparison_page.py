@@ -148,10 +148,10 @@ def test_a_signed_bias_is_better_nearer_to_0():
 def test_what_methods_were_fitted_on_and_where_they_fail_is_said(found: Comparison):
     rows = [cells(row) for row in tables_of(comparison_page(found))[1][1:]]
     assert rows == [
-        ["original-0", "helps", "900 images of faces by gender"],
-        ["original-0", "harms", "900 images of faces by gender"],
-        ["original-0", "fails", "failed: keep is 400 of 16"],
-        ["balanced-0", "idle", "1,234 images to fit on are measured on too"],
+        ["helps", "original-0", "1.50", "900 images of faces by gender"],
+        ["harms", "original-0", "1.50", "900 images of faces by gender"],
+        ["fails", "original-0", "", "failed: keep is 400 of 16"],
+        ["idle", "balanced-0", "", "1,234 of the images are measured on too"],
     ]
 
 
