@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from m4.catalogue import Mark
-from m4.errors import InputError
+from m4.errors import InputError, UndefinedError
 from vision.directions import normalised
 
 TextEncoder = Callable[[Sequence[str]], np.ndarray]
@@ -63,13 +63,14 @@ def class_embedding(
     mean is normalised again: Radford et al., "Learning Transferable Visual Models From Natural
     Language Supervision" (2021), section 3.1.4.
 
-    Raises `InputError` where a template has no {}, or where a text or a mean has no direction.
+    Raises `InputError` where a template has no {} or a text has no direction, and
+    `UndefinedError` where a mean has none.
     """
     checked_templates(templates)
     texts = [template.replace("{}", phrase) for phrase in phrases for template in templates]
     features = encode(texts, "prompts", encode_texts)
     mean = features.reshape(len(phrases), len(templates), -1).mean(axis=1)
-    return normalised(mean, "means of prompts", phrases)
+    return _direction(mean, phrases)
 
 
 def mark_embedding(
@@ -89,7 +90,17 @@ def mark_embedding(
 def mean_directions(parts: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
     """The normalised mean of the normalised rows of each of k arrays (n_i, d); (k, d).
 
-    Raises `InputError` naming the array that has no direction, or a row without one.
+    Raises `InputError` naming a row without direction, and `UndefinedError` naming the array
+    whose mean has none.
     """
     means = [normalised(part, name).mean(axis=0) for part, name in zip(parts, names, strict=True)]
-    return normalised(np.stack(means), "means of prompts", names)
+    return _direction(np.stack(means), names)
+
+
+def _direction(means: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Means at unit length. Prompts that cancel each other have none: a debiasing method that
+    leaves one number of each text makes such."""
+    try:
+        return normalised(means, "means of prompts", names)
+    except InputError as error:
+        raise UndefinedError(str(error)) from None
