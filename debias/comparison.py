@@ -15,7 +15,8 @@ from m4.files import write_whole
 
 PLAIN = "none"  # the method of a model as it is
 LARGEST, MEAN = ", largest", ", mean"
-OTHER_SKEWS = ("min_skew", "bias@", "absolute bias@")  # MaxSkew and NDKL stand for them
+# MaxSkew and NDKL stand for other skews, top-1 for other accuracies of zero-shot classification.
+IN_FILES_ALONE = ("min_skew", "bias@", "absolute bias@", "zero_shot_top5", "mean_per_class_recall")
 SCHEMA = {
     "model": pl.String,
     "method": pl.String,
@@ -161,7 +162,7 @@ class Comparison(Model):
             each
             for each in self.all_columns
             if not (each.measure.endswith(LARGEST) and mean_of(each))
-            and not each.measure.startswith(OTHER_SKEWS)
+            and not each.measure.startswith(IN_FILES_ALONE)
         )
 
     def spread(self, arm: str, method: str, column: Column) -> Spread | None:

@@ -32,14 +32,15 @@ class FairerCLIP(Method):
         B   = B_Y/||B_Y|| + tau_z/(1 - tau_z) B_Z/||B_Z|| - tau/(1 - tau) B_S/||B_S||
         C   = R'HR + n gamma I,    B u = mu C u,    z(x) = sqrt(n) U'(phi(x) - mean of phi),
     norms being spectral. The images are solved for without Z; then, in turn, the texts and the
-    images. A text stands beside each image, the prompt of its class. With labels there is one
+    images. A text stands beside each image, a prompt of its class. With labels there is one
     round. Without, the classes are predicted, by zero-shot at first, and again after each round
     from what came out; the attribute is given and stays.
 
     Published: the measure of dependence (abstract); the closed form, the kernels, 95 % of the
     eigenvalues, the sign of a single dimension and the loop (the authors' code). Recalled, not
     verified: the joint objective. Ours: features in pairs of cosine and sine, widths from
-    distances above 0, centring by the training mean, and, for r > 1, a rotation of both
+    distances above 0, centring by the training mean, several prompts of a class, which stand beside
+    its images in turn, and, for r > 1, a rotation of both
     modalities onto each other, which leaves the objective alone and without which their axes need
     not correspond.
 
@@ -106,11 +107,18 @@ class FairerCLIP(Method):
                 raise InputError(f"{name} is {value}; give at least {least}")
 
     def fit(
-        self, *, images: Any, attributes: Sequence[Any], texts: Any, labels: Any = None
+        self,
+        *,
+        images: Any,
+        attributes: Sequence[Any],
+        texts: Any,
+        labels: Any = None,
+        text_labels: Any = None,
     ) -> Self:
-        """Learn from images (n, d), their attributes (n,) and one prompt of each class (c, d).
+        """Learn from images (n, d), their attributes (n,) and prompts of c classes (m, d).
 
-        `labels`, (n,), are rows of the texts; without them the classes are predicted. Raises
+        `labels`, (n,), are classes from 0; without them the classes are predicted. `text_labels`,
+        (m,), are the classes of the texts; left out, text i is that of class i. Raises
         `InputError` where lengths disagree, a row has no direction, there is one attribute or
         class only, or no dimension depends more on the class than on the attribute.
         """
@@ -122,19 +130,20 @@ class FairerCLIP(Method):
             )
         groups = _indicators(attributes, len(rows), "attributes")
         predicted = labels is None
-        classes = _nearest(rows, prompts) if predicted else _checked(labels, len(prompts))
+        told = _Prompts.of(len(prompts), text_labels)
+        classes = _nearest(rows, told.means(prompts)) if predicted else told.checked(labels)
         random = np.random.default_rng(self.seed)
         image_frequencies = _frequencies(rows, "images", self.features, random)
         text_frequencies = _frequencies(prompts, "texts", self.features, random)
         image_side = _Side(fourier(rows, image_frequencies), self.gamma_images)
         text_features = fourier(prompts, text_frequencies)
-        most = self.dimensions or len(prompts) - 1
+        most = self.dimensions or told.classes - 1
         what = "classes predicted" if predicted else "labels"
         wanted = _indicators(classes, len(rows), what)
         image_map = image_side.solve(_terms(wanted, groups, self.tau_images), most, "images")
         for _ in range(self.rounds if predicted else 1):
             wanted = _indicators(classes, len(rows), what)
-            text_side = _Side(text_features[classes], self.gamma_texts)
+            text_side = _Side(text_features[told.beside(classes)], self.gamma_texts)
             other = _kernel(image_side.project(image_map), "images", self.features, random)
             terms = _terms(wanted, groups, self.tau_texts, other, self.tau_z_texts)
             text_map = text_side.solve(terms, most, "texts")
@@ -145,7 +154,7 @@ class FairerCLIP(Method):
             image_map, text_map = turns[0] @ image_map, turns[1] @ text_map
             if predicted:
                 moved = (text_features - text_side.centre) @ text_map.T
-                classes = _nearest(image_side.project(image_map), moved)
+                classes = _nearest(image_side.project(image_map), told.means(moved))
         self.image_frequencies_, self.text_frequencies_ = image_frequencies, text_frequencies
         self.image_centre_, self.text_centre_ = image_side.centre, text_side.centre
         self.image_map_, self.text_map_ = image_map, text_map
@@ -252,16 +261,55 @@ def _indicators(values: Any, count: int, what: str) -> np.ndarray:
     return np.eye(len(found))[positions]
 
 
-def _checked(labels: Any, classes: int) -> np.ndarray:
-    array = np.asarray(labels)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"labels are {array.dtype}; give rows of the texts, whole numbers")
-    if array.size and not 0 <= array.min() <= array.max() < classes:
-        raise InputError(
-            f"labels go from {array.min()} to {array.max()}, but there are {classes} texts; count "
-            "rows from 0"
-        )
-    return array
+@dataclass(frozen=True, eq=False)
+class _Prompts:
+    """Which prompts stand for which of the classes; `rows` are those of each class."""
+
+    rows: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, texts: int, text_labels: Any) -> "_Prompts":
+        labels = np.arange(texts) if text_labels is None else np.asarray(text_labels)
+        if labels.shape != (texts,) or not np.issubdtype(labels.dtype, np.integer):
+            raise InputError(
+                f"text_labels: {labels.dtype} of shape {labels.shape} for {texts} texts; give the "
+                "class of each, a whole number from 0"
+            )
+        found = np.unique(labels)
+        if not np.array_equal(found, np.arange(len(found))):
+            raise InputError(
+                f"text_labels go from {found[0]} to {found[-1]}, but {len(found)} classes have "
+                "texts; count classes from 0, and give each a text"
+            )
+        return cls(tuple(np.flatnonzero(labels == each) for each in found))
+
+    @property
+    def classes(self) -> int:
+        return len(self.rows)
+
+    def means(self, texts: np.ndarray) -> np.ndarray:
+        """The mean of each class's texts (m, r), each at unit length; (c, r)."""
+        unit = _unit(texts)
+        return np.stack([unit[rows].mean(axis=0) for rows in self.rows])
+
+    def beside(self, classes: np.ndarray) -> np.ndarray:
+        """The prompt that stands beside each image, by its class (n,): all of a class in turn."""
+        shown = np.empty(len(classes), dtype=int)
+        for number, rows in enumerate(self.rows):
+            images = np.flatnonzero(classes == number)
+            shown[images] = np.resize(rows, len(images))
+        return shown
+
+    def checked(self, labels: Any) -> np.ndarray:
+        array = np.asarray(labels)
+        if not np.issubdtype(array.dtype, np.integer):
+            raise InputError(f"labels are {array.dtype}; give classes, whole numbers from 0")
+        if array.size and not 0 <= array.min() <= array.max() < self.classes:
+            raise InputError(
+                f"labels go from {array.min()} to {array.max()}, but there are texts of "
+                f"{self.classes} classes; count classes from 0"
+            )
+        return array
 
 
 def _frequencies(

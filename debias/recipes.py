@@ -194,13 +194,15 @@ def _fairer_clip(recipe: Recipe, method: Method, lesson: Lesson) -> Ready:
     labelled = recipe.supervised is not False
     images = lesson.labelled if labelled else lesson.known
     prompts = lesson.class_prompts
+    texts, positions = lesson.texts(prompts)
     classes = f"{'labels' if labelled else 'predictions'} of {prompts.name}"
     return _ready(
         images,
         f"{_images(lesson, images)}, {classes}",
         images=images.embeddings,
         attributes=lesson.attributes(images),
-        texts=prompts.embed(lesson.encode_texts),
+        texts=texts,
+        text_labels=positions,
         labels=lesson.labels(images) if labelled else None,
     )
 

@@ -215,10 +215,11 @@ class TestFit:
         assert found.source == (f"{said}, classes jobs" if alpha == 1 else said)
 
     def test_fairer_clip(self, given: Lesson):
-        texts = given.class_prompts.embed(given.encode_texts)
+        texts, positions = given.texts(given.class_prompts)
+        prompts = {"texts": texts, "text_labels": positions}
         images, groups = self.arrays(given, "labelled")
         wanted = FairerCLIP(features=40).fit(
-            images=images, attributes=groups, texts=texts, labels=self.classes(given)
+            images=images, attributes=groups, labels=self.classes(given), **prompts
         )
         for more in ({}, {"supervised": True}):
             found = fitted(given, "FairerCLIP", **more)
@@ -226,9 +227,7 @@ class TestFit:
             assert found.source == "115 images of people by gender, labels of jobs"
         images, groups = self.arrays(given, "known")
         found = fitted(given, "FairerCLIP", supervised=False)
-        check_same(
-            found, FairerCLIP(features=40).fit(images=images, attributes=groups, texts=texts)
-        )
+        check_same(found, FairerCLIP(features=40).fit(images=images, attributes=groups, **prompts))
         assert found.source == "118 images of people by gender, predictions of jobs"
 
     @pytest.mark.parametrize("reweighted", [True, False, "true", "false"])
