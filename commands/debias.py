@@ -26,7 +26,7 @@ PLAIN = "-plain"  # ends the name of the result of the model as it is
 
 
 class FitCommand(PlainSource, OneSet, Recipe, Material):
-    """Settings of fitting a method on images and prompts."""
+    """Settings of fitting a method on prompts, on images or on both; some want no images."""
 
     out: str = Field(description="folder of the method, method.json in it")
     cache: str | None = Field(default=None, description="folder that keeps embeddings")
@@ -101,11 +101,13 @@ def command(action: Action, shown: Shown = Shown()) -> None:
 
 
 def _fit(settings: FitCommand, shown: Shown) -> None:
-    material, given = part_of(Material, settings), settings.one_set()
+    material, given = part_of(Material, settings), settings.given_set()
     check_material(material, given)
     model = open_plain(part_of(PlainSource, settings), settings.cache)
-    with shown.progress("images to fit on") as progress:
-        images = model.embed(given, max_failures=settings.max_failures, progress=progress)
+    images = None
+    if given is not None:
+        with shown.progress("images to fit on") as progress:
+            images = model.embed(given, max_failures=settings.max_failures, progress=progress)
     lesson = Lesson(material, images, model.encode_texts, model.embedder)
     fitted = fit_recipe(part_of(Recipe, settings), lesson, model.space)
     method = fitted.method

@@ -10,6 +10,7 @@ from pipelines.labelled_images import Selection
 from pipelines.plain_embeddings import PlainSettings
 
 FIELDS = tuple(dict.fromkeys([*ImageSetSettings.model_fields, *PlainSettings.model_fields]))
+WHICH = "which images? Give one of images and embeddings"
 Part = TypeVar("Part", bound=Model)
 
 
@@ -36,18 +37,27 @@ class OneSet(Selection):
     @model_validator(mode="after")
     def _one_kind(self) -> "OneSet":
         try:
-            self.one_set()
+            self.given_set()
         except ValidationError as error:
             raise ValueError(explain(error)) from None
         return self
 
     def one_set(self) -> ImageSetSettings | PlainSettings:
-        """What is given, by kind. Raises `ValueError` where it is not one of the two."""
-        if (self.images is None) == (self.embeddings is None):
-            raise ValueError("which images? Give one of images and embeddings")
-        kind = ImageSetSettings if self.embeddings is None else PlainSettings
+        """What is given, by kind. Raises `ValueError` where that is nothing."""
+        found = self.given_set()
+        if found is None:
+            raise ValueError(WHICH)
+        return found
+
+    def given_set(self) -> ImageSetSettings | PlainSettings | None:
+        """What is given, by kind; None: nothing. Raises `ValueError` where it is of both kinds."""
         given = {each: getattr(self, each) for each in FIELDS}
         given = {each: value for each, value in given.items() if value not in (None, {})}
+        if not given:
+            return None
+        if (self.images is None) == (self.embeddings is None):
+            raise ValueError(WHICH)
+        kind = ImageSetSettings if self.embeddings is None else PlainSettings
         strange = [each for each in given if each not in kind.model_fields]
         if strange:
             what = "pictures" if self.embeddings is None else "embeddings that are given"

@@ -125,13 +125,14 @@ class Plan:
         check_alike(found, planned)
 
 
-def check_material(material: Material, images: ImagesOf) -> None:
+def check_material(material: Material, images: ImagesOf | None) -> None:
     """Raise `InputError` where its prompts cannot be read, or a table of labels lacks one of it."""
     for prompts in (material.classes, material.spurious, material.candidates):
         if prompts is not None:
             load_prompt_set(prompts)
     named = {name for name in (material.attribute, material.label) if name is not None}
-    _check_labels(images, named, "methods are to learn from")
+    if images is not None:
+        _check_labels(images, named, "methods are to learn from")
 
 
 def _check_labels(images: ImagesOf, wanted: Set[str], why: str) -> None:

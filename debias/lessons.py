@@ -18,7 +18,9 @@ from vision.prompts import TextEncoder, encode, mean_directions
 class Material(Model):
     """Labels and prompts that methods may learn from."""
 
-    attribute: str = Field(description="label that says which group an image belongs to")
+    attribute: str | None = Field(
+        default=None, description="label that says which group an image belongs to"
+    )
     groups: dict[str, str] | None = Field(
         default=None, description="group by the label's value; each value is one if left out"
     )
@@ -48,6 +50,9 @@ class Material(Model):
     def _meaningful(self) -> Self:
         if self.class_names is not None and self.label is None:
             raise ValueError("class_names has no effect without label; name it, or leave them out")
+        for name in ("groups", "outside", "caption"):
+            if self.attribute is None and getattr(self, name):
+                raise ValueError(f"{name} has no effect without attribute; name it, or leave it out")
         named = {name for _, name in caption_parts(self.caption or "")}
         if self.caption is not None and self.attribute not in named:
             raise ValueError(
@@ -86,19 +91,21 @@ class Lesson:
 
     Attributes
     ----------
-    images : those with a known group are used
+    images : those with a known group are used; None: there are prompts alone
     encode_texts : the model's
     embedder : the model; None where embeddings are given in its place
     """
 
     material: Material
-    images: LabelledSet
+    images: LabelledSet | None
     encode_texts: TextEncoder
     embedder: Any = None
 
     @cached_property
     def known(self) -> LabelledSet:
         """The images whose group is known. Raises `InputError` where there are none."""
+        if self.images is None:
+            raise InputError("images are missing; give some, as this method learns from them")
         group = self._groups(self.images)
         return self.images.chosen(np.flatnonzero(group.is_not_null().to_numpy()))
 
@@ -114,6 +121,11 @@ class Lesson:
     def labels(self, images: LabelledSet) -> np.ndarray:
         """The class of each image, which is known: positions in `class_prompts`, (n,) int."""
         return self._classes(images)
+
+    @property
+    def attribute(self) -> str:
+        """The label of the groups; raises `InputError` where the material names none."""
+        return self._named("attribute")
 
     @property
     def class_prompts(self) -> PromptSet:
@@ -158,7 +170,7 @@ class Lesson:
         if lacking:
             raise InputError(
                 f"spurious: prompt set {self.spurious.name} has no name {lacking[0]!r}, a group of "
-                f"{self.material.attribute}; it has {', '.join(phrases)}"
+                f"{self.attribute}; it has {', '.join(phrases)}"
             )
         return {group: phrases[group][0] for group in groups}
 
@@ -179,7 +191,7 @@ class Lesson:
         Raises `InputError` where the material has no caption, there is one group only or two have
         the same word, or an image lacks a label that the caption names.
         """
-        parts, attribute = caption_parts(self._named("caption")), self.material.attribute
+        parts, attribute = caption_parts(self._named("caption")), self.attribute
         groups = self._group_words_in_captions()
         words = {name: self._words(images, name) for _, name in parts if name is not None}
         said = []
@@ -196,11 +208,11 @@ class Lesson:
 
     def _group_words_in_captions(self) -> dict[str, str]:
         """The word of each group, in the alphabet's order of the groups."""
-        attribute = self.material.attribute
+        attribute = self.attribute
         names = sorted(set(self.attributes(self.known)))
         if len(names) < 2:
             raise InputError(
-                f"{self.images.name}: all images are in group {names[0]!r} of {attribute}; give "
+                f"{self.known.name}: all images are in group {names[0]!r} of {attribute}; give "
                 "images of two or more"
             )
         words = {name: self._word(attribute, name) for name in names}
@@ -221,7 +233,7 @@ class Lesson:
 
     def _groups(self, images: LabelledSet) -> Any:
         given = self.material
-        return images.group_of(given.attribute, given.groups, given.outside)
+        return images.group_of(self.attribute, given.groups, given.outside)
 
     def _classes(self, images: LabelledSet) -> np.ndarray:
         names = self.class_prompts.names

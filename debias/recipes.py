@@ -258,7 +258,7 @@ def _divided(lesson: Lesson, images: LabelledSet) -> tuple[LabelledSet, Labelled
         if len(rows) < HELD_OUT:
             raise InputError(
                 f"{images.name}: {len(rows)} images with a class are in group {group!r} of "
-                f"{lesson.material.attribute}, but one in {HELD_OUT} is held out; give at least "
+                f"{lesson.attribute}, but one in {HELD_OUT} is held out; give at least "
                 f"{HELD_OUT} of each group"
             )
         by_class = rows[np.argsort(classes[rows], kind="stable")]
@@ -281,7 +281,7 @@ def _means(lesson: Lesson) -> tuple[np.ndarray, str]:
 
 
 def _images(lesson: Lesson, images: LabelledSet) -> str:
-    return f"{len(images):,} images of {images.name} by {lesson.material.attribute}"
+    return f"{len(images):,} images of {images.name} by {lesson.attribute}"
 
 
 METHODS: dict[MethodName, Callable[[Recipe, Any, Lesson], Ready]] = {

@@ -21,7 +21,7 @@ from reporting.drawings import (
 from reporting.evaluation_charts import BAND
 
 PANEL, COLUMNS = 210, 3
-LANE = 9  # pixels for each model in a method's line
+LANES, LANE = 18, 5  # pixels of a method's line, and at least of a model in it
 
 
 def check_arms(models: Sequence[str]) -> None:
@@ -103,24 +103,27 @@ class _Lines:
         ticks = alt.Axis(tickCount=4, labelFlush=False)
         names = alt.Axis(grid=True, labels=named, ticks=False, labelLimit=LONGEST_LABEL)
         line = alt.Y("method:N", title=None, scale=alt.Scale(domain=self.methods), axis=names)
-        lane = alt.YOffset("model:N", scale=alt.Scale(domain=self.models))
-        looks = {"y": line, "yOffset": lane, "color": self._told_apart(alt.Color, COLOURS)}
+        beside = alt.YOffset("model:N", scale=alt.Scale(domain=self.models))
+        looks = {"y": line, "yOffset": beside, "color": self._told_apart(alt.Color, COLOURS)}
 
         def along(column: str) -> alt.X:
             return alt.X(f"{column}:Q", title=None, scale=scale, axis=ticks)
 
+        lane = max(LANE, LANES // len(self.models))
         says = f"without bias: {percent(self.level)}"
         band = figures.drop_nulls("null_low").head(1).with_columns(band=pl.lit(says))
         fill = alt.Fill("band:N", scale=alt.Scale(domain=[says], range=[BAND]))
         null = alt.Chart(band).mark_rect(opacity=0.7, aria=False)
-        intervals = alt.Chart(figures.drop_nulls("low")).mark_rule(strokeWidth=1.5)
-        points = alt.Chart(figures).mark_point(filled=True, size=40, opacity=1)
+        intervals = alt.Chart(figures.drop_nulls("low")).mark_rule(
+            strokeWidth=1.5 if lane > LANE else 1
+        )
+        points = alt.Chart(figures).mark_point(filled=True, size=4 * lane, opacity=1)
         shape = self._told_apart(alt.Shape, SHAPES)
         return alt.layer(
             null.encode(x=along("null_low"), x2="null_high:Q", fill=fill),
             intervals.encode(x=along("low"), x2="high:Q", **looks),
             points.encode(x=along("value"), shape=shape, **looks),
-        ).properties(height=alt.Step(LANE, **{"for": "offset"}))
+        ).properties(height=alt.Step(lane, **{"for": "offset"}))
 
     def _told_apart(self, channel: Any, looks: tuple[str, ...]) -> Any:
         scale = alt.Scale(domain=self.arms, range=looks[: len(self.arms)])

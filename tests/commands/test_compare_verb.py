@@ -436,7 +436,7 @@ def put(value: Any, *path: str) -> Callable[[dict[str, Any]], None]:
         (put("x", "fit", "colour"), "unknown key `fit.colour`"),
         (put(5, "resampling", "resamples"), "resampling.resamples: Input should be greater than"),
         (lambda settings: without(settings, "fit", "images"), "fit.images: Field required"),
-        (lambda settings: without(settings, "fit", "attribute"), "fit.attribute: Field required"),
+        (lambda settings: without(settings, "fit", "attribute"), "fit: caption has no effect without attribute"),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_used_name_the_file_and_the_key(

@@ -168,6 +168,24 @@ def test_directions_change_what_is_learned(
     assert DIMENSION - np.linalg.matrix_rank(of_images.text_matrix) == 1
 
 
+def test_what_is_fitted_on_prompts_alone_wants_no_images(
+    planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def fit(method: str, *more: str) -> Said:
+        prompts = {name: planted.material()[name] for name in ("spurious", "candidates")}
+        given = flags(planted.source("theirs") | prompts)
+        out = str(tmp_path / "alone")
+        return call(capsys, "debias", "fit", *given, "--method", method, "--out", out, *more)
+
+    assert fit("CalibratedProjection").code == 0
+    call(capsys, *fitting(planted, "CalibratedProjection", tmp_path / "beside images"))
+    alone, other = (load_method(tmp_path / name) for name in ("alone", "beside images"))
+    assert alone.text_matrix is not None and other.text_matrix is not None
+    np.testing.assert_array_equal(alone.text_matrix, other.text_matrix)
+    assert "images are missing; give some, as this method learns" in fit("ClosedForm").refused
+    assert "outside has no effect without attribute" in fit("ClosedForm", "--outside", "x").refused
+
+
 @pytest.mark.parametrize(
     ("method", "change", "says"),
     [
