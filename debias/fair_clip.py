@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from debias.method import Method, unit_rows
+from debias.method import Method, unit_rows, unit_rows_like
 from debias.relatives import group_means
 from m4.errors import InputError
 
@@ -112,7 +112,7 @@ class FairCLIP(Method):
         self, rows: np.ndarray, labels: Sequence[Any] | None, texts: Any, what: str
     ) -> np.ndarray:
         """Those of labels, of texts, or of neither: (0, d)."""
-        given = None if texts is None else _like_images(texts, rows, f"{what} texts")
+        given = None if texts is None else unit_rows_like(rows, texts, f"{what} texts")
         if labels is None:
             return rows[:0] if given is None else given
         distinct, codes = label_codes(labels, len(rows), what)
@@ -272,13 +272,3 @@ def _differences(prototypes: np.ndarray) -> np.ndarray:
     first, second = np.triu_indices(len(prototypes), 1)
     differences: np.ndarray = prototypes[first] - prototypes[second]
     return differences
-
-
-def _like_images(texts: Any, rows: np.ndarray, what: str) -> np.ndarray:
-    unit = unit_rows(texts, what)
-    if unit.shape[1] != rows.shape[1]:
-        raise InputError(
-            f"{what} have {unit.shape[1]} numbers, images {rows.shape[1]}; encode them with one "
-            "model"
-        )
-    return unit

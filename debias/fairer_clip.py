@@ -14,7 +14,7 @@ from array_api_compat import array_namespace
 from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.spatial.distance import pdist
 
-from debias.method import Method, unit_rows
+from debias.method import Method, unit_rows, unit_rows_like
 from m4.errors import InputError
 
 ENERGY = 0.95  # share of the positive eigenvalues that the kept ones reach
@@ -122,12 +122,8 @@ class FairerCLIP(Method):
         `InputError` where lengths disagree, a row has no direction, there is one attribute or
         class only, or no dimension depends more on the class than on the attribute.
         """
-        rows, prompts = unit_rows(images, "images"), unit_rows(texts, "texts")
-        if rows.shape[1] != prompts.shape[1]:
-            raise InputError(
-                f"images have {rows.shape[1]} numbers, texts {prompts.shape[1]}; encode them with "
-                "one model"
-            )
+        rows = unit_rows(images, "images")
+        prompts = unit_rows_like(rows, texts, "texts")
         groups = _indicators(attributes, len(rows), "attributes")
         predicted = labels is None
         told = _Prompts.of(len(prompts), text_labels)

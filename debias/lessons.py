@@ -52,7 +52,7 @@ class Material(Model):
             raise ValueError("class_names has no effect without label; name it, or leave them out")
         for name in ("groups", "outside", "caption"):
             if self.attribute is None and getattr(self, name):
-                raise ValueError(f"{name} has no effect without attribute; name it, or leave it out")
+                raise ValueError(f"{name} has no effect without attribute; name that too")
         named = {name for _, name in caption_parts(self.caption or "")}
         if self.caption is not None and self.attribute not in named:
             raise ValueError(

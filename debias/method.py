@@ -267,6 +267,17 @@ def unit_rows(embeddings: Any, what: str, names: Sequence[str] | None = None) ->
     return normalised(embeddings, what, names)
 
 
+def unit_rows_like(rows: np.ndarray, embeddings: Any, what: str) -> np.ndarray:
+    """As `unit_rows`; raises `InputError` unless they have as many numbers as rows of images."""
+    unit = unit_rows(embeddings, what)
+    if unit.shape[1] != rows.shape[1]:
+        raise InputError(
+            f"{what} have {unit.shape[1]} numbers, images {rows.shape[1]}; encode them with one "
+            "model"
+        )
+    return unit
+
+
 def _is_tensor(embeddings: Any) -> bool:
     torch = sys.modules.get("torch")  # where nobody imported it, nothing is a tensor
     return torch is not None and isinstance(embeddings, torch.Tensor)

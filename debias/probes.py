@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from array_api_compat import array_namespace
 
-from debias.method import Method, unit_rows
+from debias.method import Method, unit_rows, unit_rows_like
 from m4.errors import InputError, UndefinedError
 
 # Rounding to bfloat16 moves a row of unit length by at most .004, and it may happen twice.
@@ -81,12 +81,8 @@ class LinearProbe(Method):
         `InputError` where lengths disagree, a class or a cell has no images, texts of two classes
         are the same, or the solver does not converge.
         """
-        rows, prompts = unit_rows(images, "images"), unit_rows(texts, "texts")
-        if rows.shape[1] != prompts.shape[1]:
-            raise InputError(
-                f"images have {rows.shape[1]} numbers, texts {prompts.shape[1]}; encode them with "
-                "one model"
-            )
+        rows = unit_rows(images, "images")
+        prompts = unit_rows_like(rows, texts, "texts")
         if self.reweighted == (attributes is None):
             raise InputError(
                 f"reweighted is {self.reweighted}, but attributes are "

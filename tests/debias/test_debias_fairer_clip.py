@@ -287,7 +287,7 @@ def test_what_does_not_fit_together_is_refused():
         ({"labels": world.labels[:49]}, r"labels: shape \(49,\) for 50 images"),
         ({"labels": world.labels + 1}, "labels go from 1 to 2, but there are texts of 2 classes"),
         ({"labels": world.labels * 0.5}, "labels are float64"),
-        ({"texts": world.texts[:, :9]}, "images have 10 numbers, texts 9"),
+        ({"texts": world.texts[:, :9]}, "texts have 9 numbers, images 10"),
         ({"texts": world.texts[[0, 0]]}, "texts: all 2 rows are the same"),
     ):
         with pytest.raises(InputError, match=message):

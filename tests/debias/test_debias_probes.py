@@ -268,7 +268,7 @@ def test_what_does_not_fit_together_is_refused():
         ({"text_labels": [0, 0, 2, 2]}, "text_labels: classes 0, 2, but the texts are of 3"),
         ({"text_labels": [0, 0, 0, 0]}, "text_labels: classes 0, .* from 0 to 1"),
         ({"text_labels": [-1, 0, 0, 1]}, "text_labels: classes -1, 0, 1, but the texts are of 2"),
-        ({"texts": seen.texts[:, 1:]}, "images have 10 numbers, texts 9"),
+        ({"texts": seen.texts[:, 1:]}, "texts have 9 numbers, images 10"),
         ({"texts": same, "text_labels": [0, 0, 1, 1]}, "texts: rows 0 and 3 are the same"),
     ):
         with pytest.raises(InputError, match=message):
