@@ -1,6 +1,6 @@
 """m4-balance compare: models and debiasing methods, alone and together, in one table."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from commands.console import Shown
 from commands.model_source import ImagesOf, Opened, PlainSource, open_plain
 from commands.planning import Plan, check_material
 from commands.protocols import ResultName
-from debias.comparison import PLAIN, ComparedRow, Comparison
+from debias.comparison import PLAIN, ComparedRow, Comparison, arms_of, corrected
 from debias.lessons import Lesson, Material
-from debias.recipes import Recipe, fit_recipe
+from debias.recipes import Recipe, fit_recipe, missing
 from evaluation.labelled_set import LabelledSet
 from evaluation.rank_measures import Compat
 from evaluation.resampling import Resampling
@@ -83,6 +83,10 @@ class CompareSettings(Model):
             raise ValueError(f"models: {taken[0]} is a file of the comparison; name it otherwise")
         if PLAIN in self.methods:
             raise ValueError(f"methods: {PLAIN!r} is the model as it is; name yours otherwise")
+        named = [name for name, model in self.models.items() if model.texts is None]
+        other = [name for name in named if self.models[name].model_name is not None]
+        if other:
+            raise ValueError(f"models.{other[0]}.model_name has no effect here; its key names it")
         twice = sorted(({FIT} | self.sets.keys()) & self.fit.others.keys())
         if twice or FIT in self.sets:
             raise ValueError(f"{(twice or [FIT])[0]!r} names two sets of images; rename one")
@@ -98,6 +102,12 @@ class CompareSettings(Model):
                 f"{', '.join(sorted(map(str, asked))) or 'none of it'}; name {strange[0]!r} in "
                 "both or in neither"
             )
+        for name, recipe in self.methods.items():
+            if lacking := missing(recipe, self.fit):
+                raise ValueError(
+                    f"methods.{name}: {recipe.method} learns from fit.{lacking[0]}, which is "
+                    "missing; give it"
+                )
         there = {FIT, *self.sets, *self.fit.others}
         for name, model in self.models.items():
             other = sorted(model.own.keys() - there)
@@ -146,26 +156,47 @@ def compare(settings: CompareSettings, shown: Shown = Shown(quiet=True)) -> Comp
         for method in (PLAIN, *settings.methods):
             plan.check(_called(name, method), out / name / f"{method}.json", None)
     rows: list[ComparedRow] = []
-    first: ProtocolRun | None = None
+    firsts = _Firsts.of(list(settings.models))
     for name, source in settings.models.items():
         model = replace(open_plain(source, settings.cache), name=name)
         work = _Work.of(settings, plans[name], model, settings.images(source), shown)
         plain = plans[name].run(model, work.sets)
         plain.save(out / name, PLAIN)
+        first = firsts.beside(name, plain)
         rows.append(_row(name, PLAIN, plain, against=first))
-        first = first or plain
-        rows += work.methods(plain, out / name)
-    kept = plain.result
-    found = Comparison(
-        protocol=kept.protocol,
-        title=kept.title,
-        published=kept.source,
-        sets=kept.sets,
-        level=kept.resampling.level,
-        rows=tuple(rows),
-    )
-    found.save(out)
+        rows += work.methods(plain, first, out / name)
+        kept = plain.result
+        found = Comparison(
+            protocol=kept.protocol,
+            title=kept.title,
+            published=kept.source,
+            sets=kept.sets,
+            level=kept.resampling.level,
+            rows=corrected(rows),
+        )
+        found.save(out)  # what is there is of use, should a later model fail
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Firsts:
+    """The models of the first arm as they are, by seed; and which of them stands beside which."""
+
+    arms: Mapping[str, str]
+    runs: dict[str, ProtocolRun]
+
+    @classmethod
+    def of(cls, models: Sequence[str]) -> "_Firsts":
+        return cls(arms_of(models), {})
+
+    def beside(self, model: str, run: ProtocolRun) -> ProtocolRun | None:
+        """That of the same seed, or the first; None for a model of the first arm, which is kept."""
+        arm = self.arms[model]
+        seed = model.removeprefix(arm)
+        if arm == next(iter(self.arms.values())):
+            self.runs[seed] = run
+            return None
+        return self.runs.get(seed, next(iter(self.runs.values())))
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,18 +235,25 @@ class _Work:
             lessons[name] = Lesson(settings.fit, found, model.encode_texts, model.embedder)
         return cls(settings, plan, model, sets, lessons, shown)
 
-    def methods(self, plain: ProtocolRun, out: Path) -> Iterator[ComparedRow]:
+    def methods(
+        self, plain: ProtocolRun, first: ProtocolRun | None, out: Path
+    ) -> Iterator[ComparedRow]:
         """Fit, measure and save each method; yield its row."""
         with self.shown.progress(f"{self.model.name}: methods") as progress:
             for done, (name, recipe) in enumerate(self.settings.methods.items(), start=1):
                 try:
-                    yield self._method(name, recipe, plain, out)
+                    yield self._method(name, recipe, plain, first, out)
                 except InputError as error:
                     yield ComparedRow(model=self.model.name, method=name, failure=str(error))
                 progress(done, len(self.settings.methods))
 
     def _method(
-        self, name: str, recipe: ComparedRecipe, plain: ProtocolRun, out: Path
+        self,
+        name: str,
+        recipe: ComparedRecipe,
+        plain: ProtocolRun,
+        first: ProtocolRun | None,
+        out: Path,
     ) -> ComparedRow:
         fitted = fit_recipe(recipe, self.lessons[recipe.images or FIT], self.model.space)
         fitted.method.save(out / METHODS / name)
@@ -228,6 +266,7 @@ class _Work:
             "source": fitted.method.source,
             "fit_seconds": fitted.seconds,
             "seen": _shared(fitted.images, self.sets.values()),
+            "from_first": () if first is None else compare_runs(first, run).headlines,
         }
         return row.model_copy(update=about)
 

@@ -7,9 +7,8 @@ from rich.text import Text
 
 from commands.console import console, table_of
 from debias.comparison import Column, ComparedRow, Comparison
-from reporting.comparison_page import methods_of
+from reporting.comparison_page import methods_of, told
 from reporting.drawings import few_images, readable
-from reporting.evaluation_charts import verdict
 
 MARKS = {"better": " +", "worse": " -"}
 NAME, FIGURE = 29, 21  # width of a row's name, and of a figure with its interval
@@ -30,8 +29,6 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
             (_name(found, row), *(_cell(found, row, column, several) for column in part))
             for row in rows
         ]
-        if not several:
-            lines.append(("without bias", *(_null(found, column) for column in part)))
         titles = [_title(found, column) for column in part]
         table = table_of("" if first else found.title, ("model, method", *titles), lines)
         for column in table.columns:
@@ -57,32 +54,31 @@ def _cell(found: Comparison, row: ComparedRow, column: Column, several: bool) ->
         spread = found.spread(found.arms[row.model], row.method, column)
         if spread is None:
             return ""
-        return f"{spread.mean:z.3f}\n[{spread.least:z.3f}, {spread.most:z.3f}]"
-    figure, change = row.figure(column), row.change(column)
+        return f"{spread.mean:z.3f}\n[{spread.least:z.3f}, {spread.most:z.3f}]{_null(spread.null)}"
+    figure = row.figure(column)
     if figure is None:
         return ""
-    mark = "" if change is None else MARKS.get(verdict(change), "")
+    mark = MARKS.get(told(row.change(column), found.level), "")
     interval = figure.interval
     around = "" if interval is None else f"\n[{interval.low:z.3f}, {interval.high:z.3f}]"
-    return f"{figure.value:z.3f}{mark}{around}"
+    null = None if figure.null is None else figure.null.mean
+    return f"{figure.value:z.3f}{mark}{around}{_null(null)}"
 
 
-def _null(found: Comparison, column: Column) -> str:
-    """What the first model would show without bias."""
-    figure = found.rows[0].figure(column)
-    if figure is None or figure.null is None:
-        return ""
-    return f"{figure.null.mean:z.3f}\n[{figure.null.low:z.3f}, {figure.null.high:z.3f}]"
+def _null(mean: float | None) -> str:
+    return "" if mean is None else f"\n({mean:z.3f})"
 
 
 def _legend(found: Comparison, several: bool) -> str:
     if several:
         return (
-            "Mean of the seeds [smallest, largest]; comparison.csv has each model's own interval."
+            "Mean of the seeds [smallest, largest] (mean without bias); comparison.csv and the "
+            "page have each model's own interval."
         )
     return (
-        f"Figures with their {found.level:.0%} intervals; + better, - worse than the model without "
-        "the method (a model as it is: than the first model), by the interval of the difference."
+        f"Figures with their {found.level:.0%} intervals (mean without bias); + better, - worse "
+        "than the model without the method (a model as it is: than the first), false discoveries "
+        "controlled."
     )
 
 

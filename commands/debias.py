@@ -15,7 +15,7 @@ from commands.protocol_tables import difference_table, headline_table
 from commands.protocols import ProtocolCommand
 from debias.lessons import Lesson, Material
 from debias.method import Modality, load_method
-from debias.recipes import Recipe, fit_recipe
+from debias.recipes import Part, Recipe, fit_recipe, missing, needed, without_effect
 from evaluation.results import compare_runs
 from m4.catalogue import Model
 from m4.errors import InputError
@@ -33,6 +33,21 @@ class FitCommand(PlainSource, OneSet, Recipe, Material):
     max_failures: float = Field(
         default=0.01, ge=0, le=1, description="share of pictures that may be unusable"
     )
+
+    @model_validator(mode="after")
+    def _all_is_read(self) -> "FitCommand":
+        recipe, material = part_of(Recipe, self), part_of(Material, self)
+        with_images = self.given_set() is not None
+        learns = f"{self.method}, as it is set, learns from {self._flags(needed(recipe))}"
+        if lacking := missing(recipe, material, with_images=with_images):
+            raise ValueError(f"{learns}; missing: {self._flags(lacking)}; give what is missing")
+        if idle := without_effect(recipe, material, with_images=with_images):
+            raise ValueError(f"{learns}; without effect: {self._flags(idle)}; leave that out")
+        return self
+
+    def _flags(self, parts: list[Part]) -> str:
+        images = "--images" if self.embeddings is None else "--embeddings"
+        return ", ".join(images if part == "images" else f"--{part}" for part in parts)
 
 
 class FittedMethod(Model):
@@ -142,6 +157,7 @@ def _apply(settings: ApplyCommand, shown: Shown) -> None:
             settings.out,
             change,
             key=settings.embedding_key,
+            of=method.space,
             space=f"{method.space} + {type(method).__name__}" if method.space else None,
             progress=progress,
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from commands.console import Shown
 from commands.model_source import ImagesOf, Opened
-from debias.lessons import Material
+from debias.lessons import Material, load_candidates
 from evaluation.labelled_set import LabelledSet
 from evaluation.prompt_sets import load_prompt_set
 from evaluation.protocol import Protocol, load_protocol, run_protocol
@@ -127,12 +127,15 @@ class Plan:
 
 def check_material(material: Material, images: ImagesOf | None) -> None:
     """Raise `InputError` where its prompts cannot be read, or a table of labels lacks one of it."""
-    for prompts in (material.classes, material.spurious, material.candidates):
+    for prompts in (material.classes, material.spurious):
         if prompts is not None:
             load_prompt_set(prompts)
+    if material.candidates is not None:
+        load_candidates(material.candidates)
     named = {name for name in (material.attribute, material.label) if name is not None}
     if images is not None:
         _check_labels(images, named, "methods are to learn from")
+        _check_labels(images, material.caption_labels, "the caption names")
 
 
 def _check_labels(images: ImagesOf, wanted: Set[str], why: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from debias.labels import coded
 from debias.method import Method, unit_rows, unit_rows_like
 from debias.relatives import group_means
 from m4.errors import InputError
@@ -60,6 +61,7 @@ class FairCLIP(Method):
     solver: Solver = "closed form"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (self.alpha >= 0 and math.isfinite(self.alpha)):
             raise InputError(f"alpha is {self.alpha}; give 0 or a positive number, such as 1")
         for name in ("beta", "temperature"):
@@ -85,9 +87,9 @@ class FairCLIP(Method):
         prototypes, as they are. Labels have theirs learned, from the texts, one per label in
         sorted order, or else from the means of the labels' images.
 
-        Raises `InputError` where the attribute is missing or has one value only, numbers of rows
-        or dimensions disagree, targets are given but `alpha` is 0 or the other way round, or a
-        descent does not converge.
+        Raises `InputError` where the attribute is missing, labels cannot be used (`coded`), the
+        images of a label cancel each other out, numbers of rows or dimensions disagree, targets
+        are given but `alpha` is 0 or the other way round, or a descent does not converge.
         """
         if (self.alpha > 0) == (target_texts is None and labels is None):
             raise InputError(
@@ -105,8 +107,7 @@ class FairCLIP(Method):
         find = closed_form if self.solver == "closed form" else by_gradient
         self.matrix_ = find(rows, prototypes, targets, self.alpha, self.beta)
         self.prototypes_, self.target_prototypes_ = prototypes, targets
-        self.dimension_ = rows.shape[1]
-        return self
+        return self._fitted(rows.shape[1])
 
     def _prototypes(
         self, rows: np.ndarray, labels: Sequence[Any] | None, texts: Any, what: str
@@ -115,9 +116,9 @@ class FairCLIP(Method):
         given = None if texts is None else unit_rows_like(rows, texts, f"{what} texts")
         if labels is None:
             return rows[:0] if given is None else given
-        distinct, codes = label_codes(labels, len(rows), what)
+        distinct, codes = coded(labels, len(rows), what)
         if given is None:
-            given = unit_rows(group_means(rows, labels), f"{what} means")
+            given = group_means(rows, labels)
         if len(given) != len(distinct):
             raise InputError(
                 f"{what}: {len(given)} texts for {len(distinct)} distinct labels; give one text "
@@ -140,19 +141,6 @@ class FairCLIP(Method):
 
     def _texts(self, rows: Any) -> Any:
         return rows
-
-
-def label_codes(labels: Sequence[Any], images: int, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct labels, sorted, and the place of each image's among them.
-
-    Raises `InputError` where there is not one label per image, or all are equal.
-    """
-    if len(labels) != images:
-        raise InputError(f"{what}: {len(labels)} labels for {images} images; give one each")
-    distinct, codes = np.unique(np.asarray(labels), return_inverse=True)
-    if len(distinct) < 2:
-        raise InputError(f"{what}: all labels are '{distinct[0]}'; give images of two or more")
-    return distinct, codes
 
 
 def learned_prototypes(

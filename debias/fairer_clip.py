@@ -17,7 +17,7 @@ from scipy.spatial.distance import pdist
 from debias.method import Method, unit_rows, unit_rows_like
 from m4.errors import InputError
 
-ENERGY = 0.95  # share of the positive eigenvalues that the kept ones reach
+ENERGY = 0.95  # share of the sum of squared eigenvalues that the kept ones reach
 NOTHING = 1e-9  # sizes below this, of sizes of order 1, are rounding
 SAMPLE = 1000  # rows whose distances set the width of a kernel
 
@@ -36,22 +36,33 @@ class FairerCLIP(Method):
     round. Without, the classes are predicted, by zero-shot at first, and again after each round
     from what came out; the attribute is given and stays.
 
-    Published: the measure of dependence (abstract); the closed form, the kernels, 95 % of the
-    eigenvalues, the sign of a single dimension and the loop (the authors' code). Recalled, not
-    verified: the joint objective. Ours: features in pairs of cosine and sine, widths from
-    distances above 0, centring by the training mean, several prompts of a class, which stand beside
-    its images in turn, and, for r > 1, a rotation of both
-    modalities onto each other, which leaves the objective alone and without which their axes need
-    not correspond.
+    Of the at most `dimensions` largest eigenvalues that are positive, r are kept: as few as reach
+    95 % of the sum of their squares; all where tau is 0. r is at least 1, or the fit is refused.
+
+    Published: the measure of dependence (abstract); the closed form, the kernels and their widths
+    from distances above 0, the rule for r, the sign of a single dimension and the loop (the
+    authors' code). Recalled, not verified: the joint objective and the parameters of Waterbirds.
+    Ours, and not theirs:
+    - Features are pairs of cosine and sine, not cosines of random phase; those of Z are drawn
+      anew for each solution.
+    - phi is centred by the training mean also where z is computed.
+    - u'Cu = 1, where their eigenvectors have length 1; with r > 1 this weighs the axes.
+    - With r > 1, both modalities are rotated onto each other, without which their axes need not
+      correspond; the objective stays the same.
+    - Several prompts of a class stand beside its images in turn.
+    - The attribute is what the caller gives. Theirs is predicted, even with labels, for Waterbirds
+      and for hair in CelebA.
+    - All images are used. They draw a share of each class, in CelebA of classes made equal first.
 
     Needs memory for several arrays of n x D. Does not help where zero-shot is already good for
     every group: on small sets of ours with ViT-B/32 it then hurts. Without labels it learns from
     its own predictions: of six classes on planted data, the worst group gained on average, and
-    lost .08 on the worst of several seeds. For two classes all that a
-    text can hold is its class, so that tau_texts removes nothing but weighs against the class.
+    lost .08 on the worst of several seeds. For two classes of one prompt each, all that a text can
+    hold is its class, so that tau_texts removes nothing but weighs against the class.
 
-    The default parameters are the published ones of Waterbirds with ViT-L/14; those of CelebA are
-    gamma 3e-5 and 3e-4, tau_z_images 0.3 and 3 rounds, else the same.
+    The default parameters are the published ones of Waterbirds with ViT-L/14, for their subsampled
+    data. Those of CelebA's hair are gamma 3e-5 and 3e-4, tau_z_images 0.3, 3 rounds and 4000
+    features, else the same.
 
     Parameters
     ----------
@@ -60,7 +71,7 @@ class FairerCLIP(Method):
     tau_z_images, tau_z_texts : weight of agreement with the other modality, in [0, 1)
     rounds : rounds where no labels are given, >= 1
     features : D, the number of random Fourier features, even
-    dimensions : the largest r; by default, classes - 1
+    dimensions : the largest r; left out, classes - 1
     seed : of the features
     """
 
@@ -120,42 +131,58 @@ class FairerCLIP(Method):
         `labels`, (n,), are classes from 0; without them the classes are predicted. `text_labels`,
         (m,), are the classes of the texts; left out, text i is that of class i. Raises
         `InputError` where lengths disagree, a row has no direction, there is one attribute or
-        class only, or no dimension depends more on the class than on the attribute.
+        class only, gamma is too small for the factor of C to exist, or no dimension depends more
+        on the class than on the attribute.
         """
         rows = unit_rows(images, "images")
         prompts = unit_rows_like(rows, texts, "texts")
         groups = _indicators(attributes, len(rows), "attributes")
-        predicted = labels is None
         told = _Prompts.of(len(prompts), text_labels)
+        predicted = labels is None
         classes = _nearest(rows, told.means(prompts)) if predicted else told.checked(labels)
         random = np.random.default_rng(self.seed)
         image_frequencies = _frequencies(rows, "images", self.features, random)
         text_frequencies = _frequencies(prompts, "texts", self.features, random)
-        image_side = _Side(fourier(rows, image_frequencies), self.gamma_images)
-        text_features = fourier(prompts, text_frequencies)
-        most = self.dimensions or told.classes - 1
-        what = "classes predicted" if predicted else "labels"
-        wanted = _indicators(classes, len(rows), what)
-        image_map = image_side.solve(_terms(wanted, groups, self.tau_images), most, "images")
-        for _ in range(self.rounds if predicted else 1):
-            wanted = _indicators(classes, len(rows), what)
-            text_side = _Side(text_features[told.beside(classes)], self.gamma_texts)
-            other = _kernel(image_side.project(image_map), "images", self.features, random)
-            terms = _terms(wanted, groups, self.tau_texts, other, self.tau_z_texts)
-            text_map = text_side.solve(terms, most, "texts")
-            other = _kernel(text_side.project(text_map), "texts", self.features, random)
-            terms = _terms(wanted, groups, self.tau_images, other, self.tau_z_images)
-            image_map = image_side.solve(terms, most, "images")
-            turns = _turns(image_side.project(image_map), text_side.project(text_map))
-            image_map, text_map = turns[0] @ image_map, turns[1] @ text_map
-            if predicted:
-                moved = (text_features - text_side.centre) @ text_map.T
-                classes = _nearest(image_side.project(image_map), told.means(moved))
+        image_side = _Side("images", fourier(rows, image_frequencies), self.gamma_images)
+        text_side, image_map, text_map = self._alternate(
+            image_side, fourier(prompts, text_frequencies), told, groups, classes, predicted, random
+        )
         self.image_frequencies_, self.text_frequencies_ = image_frequencies, text_frequencies
         self.image_centre_, self.text_centre_ = image_side.centre, text_side.centre
         self.image_map_, self.text_map_ = image_map, text_map
         self.dimension_ = rows.shape[1]
         return self
+
+    def _alternate(
+        self,
+        images: "_Side",
+        prompts: np.ndarray,
+        told: "_Prompts",
+        groups: np.ndarray,
+        classes: np.ndarray,
+        predicted: bool,
+        random: np.random.Generator,
+    ) -> tuple["_Side", np.ndarray, np.ndarray]:
+        """The side of the texts, whose features are the prompts' (m, D), and the map of each."""
+        most = self.dimensions or told.classes - 1
+        what = "classes predicted" if predicted else "labels"
+        wanted = _indicators(classes, len(groups), what)
+        image_map = images.solve(_terms(wanted, groups, self.tau_images), most)
+        for _ in range(self.rounds if predicted else 1):
+            wanted = _indicators(classes, len(groups), what)
+            texts = _Side("texts", prompts[told.beside(classes)], self.gamma_texts)
+            other = _kernel(images.project(image_map), "images", self.features, random)
+            terms = _terms(wanted, groups, self.tau_texts, other, self.tau_z_texts)
+            text_map = texts.solve(terms, most)
+            other = _kernel(texts.project(text_map), "texts", self.features, random)
+            terms = _terms(wanted, groups, self.tau_images, other, self.tau_z_images)
+            image_map = images.solve(terms, most)
+            turns = _turns(images.project(image_map), texts.project(text_map))
+            image_map, text_map = turns[0] @ image_map, turns[1] @ text_map
+            if predicted:
+                moved = (prompts - texts.centre) @ text_map.T
+                classes = _nearest(images.project(image_map), told.means(moved))
+        return texts, image_map, text_map
 
     def predict(self, images: Any, texts: Any) -> np.ndarray:
         """The class of each image, a row of the texts: the text of highest cosine, both debiased.
@@ -199,13 +226,20 @@ class _Term:
 class _Side:
     """One modality: its centred features (n, D), and the Cholesky factor of C."""
 
-    def __init__(self, features: np.ndarray, gamma: float) -> None:
+    def __init__(self, what: str, features: np.ndarray, gamma: float) -> None:
+        self.what = what
         self.centre = features.mean(axis=0)
         self.centred = features - self.centre
         ridge = len(features) * gamma * np.eye(features.shape[1])
-        self.factor = cholesky(self.centred.T @ self.centred + ridge, lower=True)
+        try:
+            self.factor = cholesky(self.centred.T @ self.centred + ridge, lower=True)
+        except np.linalg.LinAlgError:
+            raise InputError(
+                f"gamma_{what} is {gamma}, which with {len(features)} rows is lost in rounding; "
+                "raise it, such as to 3e-4"
+            ) from None
 
-    def solve(self, terms: Sequence[_Term], most: int, what: str) -> np.ndarray:
+    def solve(self, terms: Sequence[_Term], most: int) -> np.ndarray:
         """sqrt(n) U', (r, D), with L^-1 B L^-T v = mu v and u = L^-T v."""
         whitened = np.zeros_like(self.factor)
         for term in terms:
@@ -217,18 +251,18 @@ class _Side:
                 whitened += term.weight * (half @ half.T)
         values, vectors = eigh(whitened)
         values, vectors = values[::-1], vectors[:, ::-1]
-        positive = values[values > NOTHING * np.abs(values).max()]
+        positive = values[values > NOTHING * np.abs(values).max()][:most]
         if not len(positive):
             raise InputError(
-                f"{what}: no dimension depends more on the class than on the attribute, so that "
-                "r would be 0; lower tau, or give labels that differ from the attributes"
+                f"{self.what}: no dimension depends more on the class than on the attribute, so "
+                "that r would be 0; lower tau, or give labels that differ from the attributes"
             )
-        enough = 1 + np.searchsorted(np.cumsum(positive), ENERGY * positive.sum())
-        kept = vectors[:, : min(int(enough), len(positive), most)]
-        return (
-            math.sqrt(len(self.centred))
-            * solve_triangular(self.factor, kept, lower=True, trans="T").T
-        )
+        kept = len(positive)
+        if any(term.weight < 0 for term in terms):
+            energy = np.cumsum(positive**2)
+            kept = 1 + int(np.searchsorted(energy, ENERGY * energy[-1]))
+        solved = solve_triangular(self.factor, vectors[:, :kept], lower=True, trans="T")
+        return math.sqrt(len(self.centred)) * solved.T
 
     def project(self, map_: np.ndarray) -> np.ndarray:
         return self.centred @ map_.T

@@ -41,8 +41,9 @@ class JointDebias(Method):
     Published (the authors' code): the modules, both losses, every default, and that the epoch of
     highest ABLE (`AbleScore`) is kept. Ours: rows of unit length, where theirs are as long as the
     encoder makes them; pairs are shuffled once, where theirs keep the order of the files; the
-    queues start with originals, where theirs start at random; `score` is asked after each epoch,
-    not each second one; and that leaving all as it is stands for election too, as epoch 0.
+    queues start with originals, where theirs start at random; `queue` counts the pairs of the
+    batch, where theirs come on top of its number; `score` is asked after each epoch, not each
+    second one; and that leaving all as it is stands for election too, as epoch 0.
 
     Does not help where counterfactuals say the same as the texts, the only source of what bias is:
     the modules then learn to do next to nothing. Nor in few steps: on 2,048 planted pairs of 512
@@ -72,6 +73,8 @@ class JointDebias(Method):
     epoch_ : the epoch that was kept; 0: none was better than leaving all as it is
     scores_ : of each epoch, that of leaving all as it is first; empty without a score
     losses_ : mean L of each epoch, from the first
+
+    These tell of `fit` and are not saved: after `load_method`, epoch_ is None, the others empty.
     """
 
     LEARNED: ClassVar[tuple[str, ...]] = (*ALIGNER, *REMOVER)
@@ -91,7 +94,7 @@ class JointDebias(Method):
     patience: int = 20
     seed: int = 0
 
-    epoch_: int = field(default=0, init=False)
+    epoch_: int | None = field(default=None, init=False)
     scores_: tuple[float, ...] = field(default=(), init=False)
     losses_: tuple[float, ...] = field(default=(), init=False)
 
@@ -214,6 +217,8 @@ class _Pairs:
     def of(cls, images: Any, texts: Any, counterfactuals: Any, random: "Generator") -> "_Pairs":
         import torch
 
+        if not isinstance(counterfactuals, torch.Tensor):
+            counterfactuals = _numbers(counterfactuals)
         if counterfactuals.ndim == 2:
             counterfactuals = counterfactuals[:, None]
         if counterfactuals.ndim != 3 or not counterfactuals.shape[1]:
@@ -336,6 +341,16 @@ def _first_weights(width: int, d: int, random: "Generator") -> list["Tensor"]:
 def _positive(rows: Any) -> Any:
     """ReLU of arrays or tensors."""
     return rows * (rows > 0)
+
+
+def _numbers(counterfactuals: Any) -> np.ndarray:
+    try:
+        return np.asarray(counterfactuals, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"counterfactuals are no array of numbers: {error}; give (n, d), or (n, c, d) with c "
+            "of them for each text, as many for every text"
+        ) from None
 
 
 def _check_least(name: str, value: int, least: int) -> None:

@@ -53,7 +53,7 @@ class Material(Model):
         for name in ("groups", "outside", "caption"):
             if self.attribute is None and getattr(self, name):
                 raise ValueError(f"{name} has no effect without attribute; name that too")
-        named = {name for _, name in caption_parts(self.caption or "")}
+        named = self.caption_labels
         if self.caption is not None and self.attribute not in named:
             raise ValueError(
                 f"caption: {self.caption!r} has no {{{self.attribute}}}; the attribute must be "
@@ -66,6 +66,11 @@ class Material(Model):
                 "there, or leave out its words"
             )
         return self
+
+    @property
+    def caption_labels(self) -> set[str]:
+        """The labels that the caption names."""
+        return {name for _, name in caption_parts(self.caption or "") if name is not None}
 
 
 def caption_parts(caption: str) -> list[tuple[str, str | None]]:
@@ -83,6 +88,14 @@ def caption_parts(caption: str) -> list[tuple[str, str | None]]:
                 f"caption: {caption!r}: braces hold the name of a label and nothing else"
             )
     return [(text, name) for text, name, _, _ in parts]
+
+
+def load_candidates(name: str) -> PromptSet:
+    """A prompt set with pairs that should coincide. Raises `InputError` where it has none."""
+    prompts = load_prompt_set(name)
+    if not prompts.pairs:
+        raise InputError(f"candidates: prompt set {prompts.name} has no pairs; name some")
+    return prompts
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,10 +153,7 @@ class Lesson:
     @property
     def candidates(self) -> PromptSet:
         """Raises `InputError` where the material names none, or one without pairs."""
-        prompts = load_prompt_set(self._named("candidates"))
-        if not prompts.pairs:
-            raise InputError(f"candidates: prompt set {prompts.name} has no pairs; name some")
-        return prompts
+        return load_candidates(self._named("candidates"))
 
     def texts(self, prompts: PromptSet) -> tuple[np.ndarray, np.ndarray]:
         """Every prompt by itself, (m, d), and the position of its name, (m,)."""

@@ -26,6 +26,11 @@ Modality = Literal["images", "texts"]
 
 ARRAYS, RECORD = "arrays.safetensors", "method.json"
 SINGLE = 1e-6  # lengths below this, single precision does not tell from zero
+KINDS: dict[Any, tuple[set[type], str]] = {  # annotation -> types of values, and their name
+    bool: ({bool}, "True or False"),
+    int: ({int}, "a whole number"),
+    float: ({float, int}, "a number"),
+}
 
 
 @dataclass(eq=False)
@@ -40,19 +45,37 @@ class Method(ABC):
     Parameters
     ----------
     space : name of the embedding space, "ViT-B-32/openai"; checked by `load_method`
-    source : what it was fitted on, in words, for tables
+
+    Attributes
+    ----------
+    dimension_ : d; 0 before it is fitted
+    source : what it was fitted on, in words, for tables; None until whoever fits it says so
     """
 
     LEARNED: ClassVar[tuple[str, ...]]  # names of the arrays, whose last axis is d
     OTHER_AXES: ClassVar[tuple[str, ...]] = ()  # those among them whose last axis is not
 
     space: str | None = field(default=None, kw_only=True)
-    source: str | None = field(default=None, kw_only=True)
-    dimension_: int = field(default=0, init=False)  # d; 0 before it is fitted
+    dimension_: int = field(default=0, init=False)
+    source: str | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` where a parameter is of another kind; numpy's scalars are as ours."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.init and each.type in KINDS:
+                kinds, name = KINDS[each.type]
+                if type(_plain(value)) not in kinds:
+                    raise InputError(f"{each.name} is {value!r}; give {name}")
 
     @abstractmethod
     def fit(self, *args: Any, **kwargs: Any) -> Self:
         """Learn from arrays, given by keyword; each class documents its own."""
+
+    def _fitted(self, dimension: int) -> Self:
+        """What every `fit` ends with; the source of an earlier fit is forgotten."""
+        self.dimension_, self.source = dimension, None
+        return self
 
     @abstractmethod
     def _images(self, rows: Any) -> Any:
@@ -107,8 +130,11 @@ class Method(ABC):
         """Debias embeddings of texts, (n, d); as `transform_images`."""
         return self._apply("texts", embeddings, names)
 
-    def get_params(self) -> dict[str, Any]:
-        """The parameters, by name: what makes the same method, not yet fitted."""
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters, by name: what makes the same method, not yet fitted.
+
+        `deep` is for scikit-learn's `clone`: no parameter has parameters of its own.
+        """
         return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
 
     def save(self, folder: Path | str) -> None:
@@ -122,7 +148,8 @@ class Method(ABC):
         arrays = save({name: np.ascontiguousarray(getattr(self, name)) for name in self.LEARNED})
         record = _Record(
             method=type(self).__name__,
-            parameters=self.get_params(),
+            parameters={name: _plain(value) for name, value in self.get_params().items()},
+            source=self.source,
             dimension=self.dimension_,
             sha256=hashlib.sha256(arrays).hexdigest(),
         )
@@ -154,11 +181,15 @@ class Method(ABC):
         gone = np.flatnonzero(lengths[:, 0] < least)
         if len(gone):
             name = f" ({names[gone[0]]!r})" if names is not None else ""
-            raise UndefinedError(
-                f"{what}: {type(self).__name__} leaves nothing of row {gone[0]}{name}, less "
-                f"than {least:.0e} of its length; leave it out, or fit on other prompts or groups"
-            )
+            raise UndefinedError(f"{what}: {self._refusal(f'row {gone[0]}{name}', least)}")
         return lengths
+
+    def _refusal(self, row: str, least: float) -> str:
+        """What is said of a row of which less than `least` of its length is left."""
+        return (
+            f"{type(self).__name__} leaves nothing of {row}, less than {least:.0e} of its length; "
+            "leave it out, or fit on other prompts or groups"
+        )
 
     def check_fitted(self) -> None:
         """Raise `InputError` where nothing is learned yet."""
@@ -170,6 +201,7 @@ class _Record(Model):
     version: Literal[1] = 1
     method: str
     parameters: dict[str, Any]
+    source: str | None = None
     dimension: int = Field(ge=1)
     sha256: str
 
@@ -217,7 +249,7 @@ def load_method(
                 f"{record.dimension}; fit it again"
             )
         setattr(method, name, array)
-    method.dimension_ = record.dimension
+    method.dimension_, method.source = record.dimension, record.source
     _check_wanted(method, folder, kind, dimension, space)
     return method
 
@@ -262,9 +294,7 @@ def resolution(embeddings: Any, what: str) -> float:
 
 def unit_rows(embeddings: Any, what: str, names: Sequence[str] | None = None) -> np.ndarray:
     """Embeddings as float64 rows of unit length; errors as `vision.directions.normalised`."""
-    if _is_tensor(embeddings):
-        embeddings = embeddings.detach().cpu().double().numpy()
-    return normalised(embeddings, what, names)
+    return normalised(as_array(embeddings), what, names)
 
 
 def unit_rows_like(rows: np.ndarray, embeddings: Any, what: str) -> np.ndarray:
@@ -276,6 +306,18 @@ def unit_rows_like(rows: np.ndarray, embeddings: Any, what: str) -> np.ndarray:
             "model"
         )
     return unit
+
+
+def as_array(embeddings: Any) -> np.ndarray:
+    """Embeddings, arrays or tensors, as they are, in an array; those of tensors as float64."""
+    if _is_tensor(embeddings):
+        embeddings = embeddings.detach().cpu().double().numpy()
+    return np.asarray(embeddings)
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of numpy as Python's own."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _is_tensor(embeddings: Any) -> bool:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from array_api_compat import array_namespace
 
+from debias.labels import coded
 from debias.method import Method, unit_rows, unit_rows_like
-from m4.errors import InputError, UndefinedError
+from m4.errors import InputError
 
 # Rounding to bfloat16 moves a row of unit length by at most .004, and it may happen twice.
 SAME = 0.01  # distance below which two texts of unit length are one
@@ -58,6 +59,7 @@ class LinearProbe(Method):
     max_iter: int = 1000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (self.inverse_strength > 0 and math.isfinite(self.inverse_strength)):
             raise InputError(
                 f"inverse_strength is {self.inverse_strength}; give a positive number, such as 1"
@@ -78,8 +80,9 @@ class LinearProbe(Method):
 
         `text_labels` (m,) are the classes of the texts; left out, text i is that of class i.
         `attributes`, n labels, are given if, and only if, the probe is `reweighted`. Raises
-        `InputError` where lengths disagree, a class or a cell has no images, texts of two classes
-        are the same, or the solver does not converge.
+        `InputError` where lengths disagree, a class or a cell has no images, attributes cannot be
+        used (`coded`), texts of two classes are the same, no image tells the classes apart, or the
+        solver does not converge.
         """
         rows = unit_rows(images, "images")
         prompts = unit_rows_like(rows, texts, "texts")
@@ -98,9 +101,13 @@ class LinearProbe(Method):
         _check_apart(prompts, of_texts)
         weights = None if attributes is None else _cell_weights(codes, attributes, classes)
         self.weights_, self.intercepts_ = self._solve(rows, codes, weights)
+        if not (self.weights_.any() or self.intercepts_.any()):
+            raise InputError(
+                "images: the probe cannot tell one class from another, and all its weights are 0; "
+                "give images of the classes that differ"
+            )
         self.texts_, self.memberships_ = prompts, np.eye(classes)[of_texts]
-        self.dimension_ = rows.shape[1]
-        return self
+        return self._fitted(rows.shape[1])
 
     def predict(self, images: Any) -> np.ndarray:
         """The class of each image, (n,): zero-shot by the texts the probe was fitted with."""
@@ -108,14 +115,11 @@ class LinearProbe(Method):
         found: np.ndarray = np.argmax(moved @ self._class_vectors().T, axis=1)
         return found
 
-    def transform_texts(self, embeddings: Any, names: Sequence[str] | None = None) -> Any:
-        """As `Method.transform_texts`; `UndefinedError` names a text it was not fitted with."""
-        try:
-            return super().transform_texts(embeddings, names)
-        except UndefinedError as error:
-            raise UndefinedError(
-                f"{error}: a probe knows only the {len(self.texts_)} texts that it was fitted with"
-            ) from None
+    def _refusal(self, row: str, least: float) -> str:
+        return (
+            f"{row} is none of the {len(self.texts_)} class prompts that LinearProbe was fitted "
+            "with; it can be asked for these classes alone"
+        )
 
     def _solve(
         self, rows: np.ndarray, codes: np.ndarray, weights: np.ndarray | None
@@ -140,11 +144,12 @@ class LinearProbe(Method):
         return np.ascontiguousarray(model.coef_), model.intercept_  # as files hold them
 
     def _class_vectors(self) -> Any:
-        """Of the same length M, (c, d + 2)."""
+        """Of unit length, (c, d + 2)."""
         names = array_namespace(self.weights_)
         vectors = names.concat([self.weights_, self.intercepts_[:, None]], axis=1)
         squares = names.sum(vectors**2, axis=1, keepdims=True)
-        return names.concat([vectors, (names.max(squares) - squares) ** 0.5], axis=1)
+        largest = names.max(squares)
+        return names.concat([vectors, (largest - squares) ** 0.5], axis=1) / largest**0.5
 
     def _images(self, rows: Any) -> Any:
         names, one = array_namespace(rows), rows[:, :1]
@@ -193,18 +198,14 @@ def _check_apart(texts: np.ndarray, labels: np.ndarray) -> None:
 
 def _cell_weights(codes: np.ndarray, attributes: Sequence[Any], classes: int) -> np.ndarray:
     """Weights with mean 1, (n,), of the same sum in each cell of a class and an attribute."""
-    if len(attributes) != len(codes):
-        raise InputError(
-            f"attributes: {len(attributes)} labels for {len(codes)} images; give one each"
-        )
-    distinct, groups = np.unique(np.asarray(attributes), return_inverse=True)
+    distinct, groups = coded(attributes, len(codes), "attributes")
     counts = np.zeros((classes, len(distinct)))
     np.add.at(counts, (codes, groups), 1)
     empty = np.argwhere(counts == 0)
     if len(empty):
         label, group = empty[0]
         raise InputError(
-            f"attributes: no image of class {label} has '{distinct[group]}', so that no weight "
+            f"attributes: no image of class {label} has {distinct[group]!r}, so that no weight "
             "makes that cell equal to the others; give such images, or leave the class or the "
             "attribute out"
         )

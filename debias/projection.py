@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from debias.method import Method, Modality, resolution, unit_rows
+from debias.method import Method, Modality, as_array, resolution, unit_rows
 from m4.errors import InputError
 
 
@@ -20,8 +20,16 @@ def span_basis(embeddings: Any, what: str) -> np.ndarray:
 
     r is the numerical rank of the rows at unit length: singular values count that are above
     `resolution` (4 units of the type's relative rounding, at least 1e-6) times the Frobenius
-    norm, since rounding moves none by more. Raises `InputError` where they span all d dimensions.
+    norm, since rounding moves none by more. Raises `InputError` where a row has no direction, or
+    where they span all d dimensions.
     """
+    array = as_array(embeddings)
+    unusable = np.flatnonzero(~np.isfinite(array).all(axis=-1) | ~array.any(axis=-1))
+    if len(unusable):
+        raise InputError(
+            f"{what}: row {unusable[0]} has no direction, as it is not finite, or all zeros like a "
+            "difference of equal means; leave it out, or give directions that differ"
+        )
     rows = unit_rows(embeddings, what)
     _, sizes, directions = np.linalg.svd(rows, full_matrices=False)
     basis = directions[sizes > resolution(embeddings, what) * math.sqrt(len(rows))]
@@ -73,9 +81,8 @@ class OrthogonalProjection(_TextsAlone):
 
         Raises `InputError` where a row has no direction, or where they span all dimensions.
         """
-        self.basis_ = span_basis(spurious, "spurious prompts")
-        self.dimension_ = self.basis_.shape[1]
-        return self
+        self.basis_ = span_basis(spurious, "spurious")
+        return self._fitted(self.basis_.shape[1])
 
     @property
     def text_matrix(self) -> np.ndarray:
@@ -116,6 +123,7 @@ class CalibratedProjection(_TextsAlone):
     orthogonal: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (self.lam > 0 and math.isfinite(self.lam)):
             raise InputError(f"lam is {self.lam}; give a positive number, such as 1000")
 
@@ -134,7 +142,7 @@ class CalibratedProjection(_TextsAlone):
                 f"{'missing' if spurious is None else 'given'}; change one of them"
             )
         rows = unit_rows(candidates, "candidates")
-        basis = span_basis(spurious, "spurious prompts") if self.orthogonal else rows[:0]
+        basis = span_basis(spurious, "spurious") if self.orthogonal else rows[:0]
         if basis.shape[1] != rows.shape[1]:
             raise InputError(
                 f"spurious prompts have {basis.shape[1]} numbers, candidates {rows.shape[1]}; "
@@ -144,8 +152,7 @@ class CalibratedProjection(_TextsAlone):
         _, sizes, directions = np.linalg.svd(rows[first] - rows[second], full_matrices=False)
         shares = sizes / np.sqrt(len(first) / self.lam + sizes**2)
         self.basis_, self.shrinking_ = basis, shares[:, None] * directions
-        self.dimension_ = rows.shape[1]
-        return self
+        return self._fitted(rows.shape[1])
 
     @property
     def text_matrix(self) -> np.ndarray:
@@ -164,7 +171,10 @@ class CalibratedProjection(_TextsAlone):
 
 def _checked_pairs(pairs: Sequence[tuple[int, int]], candidates: int) -> np.ndarray:
     """Pairs of rows as two arrays of positions, (2, |S|)."""
-    array = np.array(pairs)
+    try:
+        array = np.array(pairs)
+    except ValueError:  # of another length each
+        array = np.empty(0)
     if array.ndim != 2 or array.shape[1] != 2 or not np.issubdtype(array.dtype, np.integer):
         raise InputError("pairs are pairs of row numbers, at least one, such as [(0, 1)]")
     for first, second in array.tolist():

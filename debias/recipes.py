@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
@@ -12,7 +12,7 @@ import debias
 from debias.able_score import AbleScore
 from debias.fair_clip import FairCLIP
 from debias.joint import JointDebias
-from debias.lessons import Lesson
+from debias.lessons import Lesson, Material
 from debias.method import Method
 from debias.probes import LinearProbe
 from debias.projection import CalibratedProjection
@@ -34,6 +34,7 @@ MethodName = Literal[
     "LinearProbe",
 ]
 Directions = Literal["prompts", "images"]
+Part = Literal["images", "attribute", "label", "classes", "spurious", "candidates", "caption"]
 HELD_OUT = 5  # one image in so many, for the early stop of `JointDebias`
 
 
@@ -46,12 +47,14 @@ class Recipe(Model):
     )
     directions: Directions | None = Field(
         default=None,
-        description="whether those of the attribute are learned from prompts or from images; each "
-        "method that has a choice has a default",
+        description="whether those of the attribute are learned from prompts, as "
+        "OrthogonalProjection does if this is left out, or from images, as FairCLIP, "
+        "GroupMeanProjection and ClosedForm do; no other method has the choice",
     )
     supervised: bool | None = Field(
         default=None,
-        description="of FairerCLIP: whether it learns from labels, as it does if this is left out",
+        description="of FairerCLIP: whether it learns from labels, not from predictions of its "
+        "own; True if left out",
     )
 
     @model_validator(mode="after")
@@ -66,7 +69,7 @@ class Recipe(Model):
     def make(self, space: str | None) -> Method:
         """The method, not yet fitted. Raises `ValueError` where a parameter cannot be used."""
         kind = getattr(debias, self.method)
-        named = {each.name for each in fields(kind) if each.init} - {"space", "source"}
+        named = {each.name for each in fields(kind) if each.init} - {"space"}
         strange = sorted(self.parameters.keys() - named)
         if strange:
             raise ValueError(
@@ -108,6 +111,32 @@ class Fitted:
     method: Method
     images: LabelledSet | None
     seconds: float
+
+
+def needed(recipe: Recipe) -> list[Part]:
+    """What a recipe reads of images and of the material that goes with them."""
+    parts = NEEDS[recipe.method](recipe, recipe.make(None))
+    return [part for part in get_args(Part) if part in parts]
+
+
+def missing(recipe: Recipe, material: Material, *, with_images: bool = True) -> list[Part]:
+    """What a recipe needs and nobody gave; `with_images`: whether images are there."""
+    given = _given(material, with_images)
+    return [part for part in needed(recipe) if part not in given]
+
+
+def without_effect(recipe: Recipe, material: Material, *, with_images: bool = True) -> list[Part]:
+    """What was given and a recipe does not read, as `missing`."""
+    parts = needed(recipe)
+    return [part for part in _given(material, with_images) if part not in parts]
+
+
+def _given(material: Material, with_images: bool) -> list[Part]:
+    return [
+        part
+        for part in get_args(Part)
+        if (with_images if part == "images" else getattr(material, part) is not None)
+    ]
 
 
 def fit_recipe(recipe: Recipe, lesson: Lesson, space: str | None = None) -> Fitted:
@@ -294,5 +323,33 @@ METHODS: dict[MethodName, Callable[[Recipe, Any, Lesson], Ready]] = {
     "GroupMeanProjection": _by_directions,
     "ClosedForm": _by_directions,
     "LinearProbe": _linear_probe,
+}
+
+BY_PROMPTS: set[Part] = {"spurious"}
+BY_GROUP: set[Part] = {"images", "attribute"}
+BY_CLASS: set[Part] = {*BY_GROUP, "label", "classes"}
+NEEDS: dict[MethodName, Callable[[Recipe, Any], set[Part]]] = {
+    "OrthogonalProjection": lambda recipe, _: (
+        BY_GROUP if recipe.directions == "images" else BY_PROMPTS
+    ),
+    "CalibratedProjection": lambda _, method: {
+        "candidates",
+        *(BY_PROMPTS if method.orthogonal else ()),
+    },
+    "FairCLIP": lambda recipe, method: {
+        *BY_GROUP,
+        *(("classes",) if method.alpha > 0 else ()),
+        *(BY_PROMPTS if recipe.directions == "prompts" else ()),
+    },
+    "JointDebias": lambda *_: {*BY_CLASS, "caption"},
+    "FairerCLIP": lambda recipe, _: (
+        {*BY_GROUP, "classes"} if recipe.supervised is False else BY_CLASS
+    ),
+    "ClipClip": lambda *_: BY_GROUP,
+    "GroupMeanProjection": lambda recipe, _: (
+        BY_PROMPTS if recipe.directions == "prompts" else BY_GROUP
+    ),
+    "ClosedForm": lambda recipe, _: BY_PROMPTS if recipe.directions == "prompts" else BY_GROUP,
+    "LinearProbe": lambda *_: BY_CLASS,
 }
 DIRECTED = ("OrthogonalProjection", "FairCLIP", "GroupMeanProjection", "ClosedForm")

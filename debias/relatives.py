@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from array_api_compat import array_namespace
 
+from debias.labels import coded
 from debias.method import Method, Modality, resolution, unit_rows
 from debias.projection import outside, span_basis
 from m4.errors import InputError
@@ -20,12 +21,21 @@ NEIGHBOURS = 3  # of the estimator of information; scikit-learn's own choice
 def group_means(embeddings: Any, groups: Sequence[Any]) -> np.ndarray:
     """The mean direction of each group of embeddings (n, d), in the order of sorted labels.
 
-    `groups` are n labels. Returns (k, d) float64, means of rows of unit length. Raises
-    `InputError` where there are not n labels, or only one group.
+    `groups` are n labels. Returns (k, d) float64 of unit length: the directions of the means of
+    rows of unit length. Raises `InputError` where labels cannot be used (`coded`), or the images
+    of a group cancel each other out.
     """
     rows = unit_rows(embeddings, "images")
-    labels, codes = _checked_groups(groups, len(rows))
-    return np.stack([rows[codes == code].mean(axis=0) for code in range(len(labels))])
+    labels, codes = coded(groups, len(rows), "groups")
+    means = np.stack([rows[codes == code].mean(axis=0) for code in range(len(labels))])
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    gone = np.flatnonzero(lengths < resolution(embeddings, "images"))
+    if len(gone):
+        raise InputError(
+            f"groups: the images of {labels[gone[0]]!r} cancel each other out, so that their mean "
+            "has no direction; give other images of that group, or leave it out"
+        )
+    return np.asarray(means / lengths)
 
 
 class _Both(Method):
@@ -65,14 +75,15 @@ class ClipClip(_Both):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.keep < 1:
             raise InputError(f"keep is {self.keep}; give at least 1 dimension")
 
     def fit(self, *, images: Any, attributes: Sequence[Any]) -> Self:
         """Learn from embeddings of images (n, d) and the attribute's n labels.
 
-        Raises `InputError` where `keep` is not below d or a group has fewer than 4 images, or as
-        `group_means`.
+        Raises `InputError` where `keep` is not below d or a group has fewer than 4 images, or
+        labels cannot be used (`coded`).
         """
         from sklearn.feature_selection import mutual_info_classif
 
@@ -82,19 +93,18 @@ class ClipClip(_Both):
                 f"keep is {self.keep} of {rows.shape[1]} dimensions, so that none would be "
                 "dropped; keep fewer"
             )
-        labels, codes = _checked_groups(attributes, len(rows))
+        labels, codes = coded(attributes, len(rows), "attributes")
         for label, count in zip(labels, np.bincount(codes), strict=True):
             if count <= NEIGHBOURS:
                 raise InputError(
-                    f"attributes: {count} images of '{label}', too few to estimate information "
+                    f"attributes: {count} images of {label!r}, too few to estimate information "
                     f"from; give at least {NEIGHBOURS + 1} of each label"
                 )
         information = mutual_info_classif(
             rows, codes, discrete_features=False, n_neighbors=NEIGHBOURS, random_state=self.seed
         )
         self.information_ = np.asarray(information, dtype=np.float64)
-        self.dimension_ = rows.shape[1]
-        return self
+        return self._fitted(rows.shape[1])
 
     @property
     def kept(self) -> Any:
@@ -121,7 +131,9 @@ class GroupMeanProjection(_Both):
     span,
         v - Pv + ||Pv|| n(A(A'A)^-1 1).
     A row keeps its length, and its inner product with every group is the same. What lies outside
-    the span keeps its size, where a plain projection lengthens it by ||v||/||v - Pv||.
+    the span keeps its size, where a plain projection lengthens it by ||v||/||v - Pv||. Two rows
+    are so; this is the one nearer to the groups, and nearer to v too where v has a positive inner
+    product with the direction between them.
 
     Published: the formula. Ours: group directions of unit length (else equal inner products are
     not equal angles), and the use on images and texts alike.
@@ -147,8 +159,7 @@ class GroupMeanProjection(_Both):
             )
         between = np.linalg.lstsq(rows, np.ones(len(rows)), rcond=None)[0]
         self.between_ = between / np.linalg.norm(between)
-        self.dimension_ = rows.shape[1]
-        return self
+        return self._fitted(rows.shape[1])
 
     def _texts(self, rows: Any) -> Any:
         left = outside(self.basis_, rows)
@@ -192,8 +203,7 @@ class ClosedForm(_Both):
                 "missing; give at least two that differ"
             )
         self.basis_ = span_basis(differences, "differences of directions")
-        self.dimension_ = rows.shape[1]
-        return self
+        return self._fitted(rows.shape[1])
 
     def remaining(self, rows: Any, modality: Modality) -> Any:
         """What is outside the span, b: a row inside has no n(b)."""
@@ -209,13 +219,3 @@ class ClosedForm(_Both):
 
 def _lengths(rows: Any) -> Any:
     return array_namespace(rows).linalg.vector_norm(rows, axis=1, keepdims=True)
-
-
-def _checked_groups(groups: Sequence[Any], rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct labels, sorted, and each row's position among them."""
-    if len(groups) != rows:
-        raise InputError(f"groups: {len(groups)} labels for {rows} embeddings; give one each")
-    labels, codes = np.unique(np.asarray(groups), return_inverse=True)
-    if len(labels) < 2:
-        raise InputError(f"groups: all are '{labels[0]}'; give embeddings of at least two groups")
-    return labels, codes

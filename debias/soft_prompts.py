@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import minimize
 
-from debias.fair_clip import label_codes, softmax_loss
+from debias.fair_clip import softmax_loss
+from debias.labels import coded
 from debias.method import unit_rows
 from m4.errors import InputError
 
@@ -86,8 +87,8 @@ def learn_soft_prompts(
     """
     _check_settings(context, temperature, steps)
     rows = unit_rows(images, "images")
-    distinct, codes = label_codes(labels, len(rows), "attribute")
-    words = _in_order(words, distinct.tolist())
+    distinct, codes = coded(labels, len(rows), "attribute")
+    words = _in_order(words, distinct)
     phrases = list(words.values())
     prompts = _Prompts.of(embedder, phrases, context)
     if len(prompts.tokens.unique(dim=0)) < len(phrases):

@@ -3,7 +3,7 @@
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -27,6 +27,7 @@ from pipelines.encoded_sets import in_words
 from vision.directions import without_direction
 
 ROWS = 8192  # changed at once
+SPACE = "model"  # in the metadata of parquets
 NO_DIRECTION = "zero or not finite"
 NOTHING_LEFT = "nothing is left of it"
 
@@ -48,6 +49,7 @@ def change_embeddings(
     change: Change,
     *,
     key: str | None = None,
+    of: str | None = None,
     space: str | None = None,
     progress: Progress | None = None,
 ) -> Changed:
@@ -60,10 +62,12 @@ def change_embeddings(
     Parameters
     ----------
     key : array of an .npz, or column of a parquet
+    of : name of the space that `change` is for; tables that name none are taken to be of it
     space : name of the space that embeddings are then in, for the parquets
 
-    Raises `InputError` where a table cannot be read or changed, `out` would be written over it or
-    is no folder, or a setting has no effect.
+    Raises `InputError` where a table is of another space, which is asked of all of them first, or
+    cannot be read or changed, `out` would be written over it or is no folder, or a setting has no
+    effect.
     """
     alone = source.endswith(".npy") and not storage.exists(source.removesuffix("npy") + "parquet")
     if alone:
@@ -75,15 +79,15 @@ def change_embeddings(
     undefined: Counter[str] = Counter()
     written, rows = [], 0
     paths = find_tables(source)
+    _check_space(paths, of)
     for done, path in enumerate(paths, start=1):
         target = storage.join(out, f"{PurePosixPath(path).stem}.parquet")
-        # the parquet of a table is the file itself, or names the rows of an array
-        _check_other(f"{path.removesuffix(PurePosixPath(path).suffix)}.parquet", target)
+        _check_other(_parquet(path), target)
         table = open_table(path, key)
         array = _changed(path, table.array, change, undefined)
         schema = pa.schema(
             [(table.identity, pa.string()), (COLUMN, pa.list_(pa.float32(), array.shape[1]))],
-            metadata={"model": space} if space else None,
+            metadata={SPACE: space} if space else None,
         )
         lists = pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
         with storage.atomic_output(target) as stream:
@@ -111,6 +115,35 @@ def _change_array(source: str, out: str, change: Change) -> Changed:
     with storage.atomic_output(out) as stream:
         np.save(stream, changed, allow_pickle=False)
     return Changed(tables=(out,), rows=len(changed), undefined=dict(undefined))
+
+
+def _parquet(path: str) -> str:
+    """The parquet of a table: the file itself, or the one that names the rows of an array."""
+    return f"{path.removesuffix(PurePosixPath(path).suffix)}.parquet"
+
+
+def _check_space(paths: Sequence[str], of: str | None) -> None:
+    """Raise `InputError` where a table names another space than the one it is changed in."""
+    if of is None:
+        return
+    for path in paths:
+        found = _space(_parquet(path))
+        if found not in (None, of):
+            raise InputError(
+                f"{path}: embeddings of {found}, but the method is for those of {of}; give such "
+                "embeddings, as they were before any method, or a method for these"
+            )
+
+
+def _space(path: str) -> str | None:
+    """The space that a parquet names, as `embed` writes it."""
+    try:
+        with storage.open_input(path) as stream:
+            metadata = pq.read_schema(stream).metadata or {}
+    except (OSError, pa.ArrowException):
+        return None  # `open_table` says what is wrong with it
+    name = metadata.get(SPACE.encode())
+    return None if name is None else name.decode(errors="replace")
 
 
 def _check_other(source: str, target: str) -> None:

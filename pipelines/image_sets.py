@@ -1,5 +1,6 @@
 """Labelled pictures that somebody has: a folder with a table, tars, a set of clip_benchmark."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -25,6 +26,7 @@ from pipelines.metadata_tables import Dropped, check_pictures
 from pipelines.shards import Failure, ShardRef, find_shards
 
 FILE = "file"
+PATTERN = re.compile(r"[*?[{]")
 ROWS = 256  # of a table, that are read together
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 NO_LABELS = (pl.Binary, pl.Object, pl.Duration)  # kinds of columns, beside lists and records
@@ -63,8 +65,11 @@ class ImageSetSettings(Selection):
 
     @property
     def name(self) -> str:
-        """What the data set is called: the last part of its path."""
-        return PurePosixPath(self.images).name or self.images
+        """What the data set is called: the last part of its path, patterns after their folder."""
+        parts = PurePosixPath(self.images).parts
+        patterns = [place for place, part in enumerate(parts) if PATTERN.search(part)]
+        first = max(patterns[0] - 1, 0) if patterns else -1
+        return str(PurePosixPath(*parts[first:]))
 
 
 def open_images(settings: ImageSetSettings) -> ImageSource:

@@ -37,8 +37,8 @@ def check_arms(models: Sequence[str]) -> None:
 def comparison_chart(found: Comparison) -> Drawing:
     """Every measure's figures by method, arms told apart by colour and shape.
 
-    A line through a point is its interval; the grey band holds `level` of what the first model
-    would show without bias. Figures that tell of few images are left out.
+    A line through a point is its interval; the grey band behind it holds `level` of what it would
+    show without bias. Figures that tell of few images are left out.
 
     Raises `InputError` where there are more arms than colours.
     """
@@ -70,7 +70,7 @@ def _figures(found: Comparison) -> tuple[pl.DataFrame, int]:
         for row, figure in figures:
             if figure is None:
                 continue
-            interval, null = figure.interval, figure.null if row is found.rows[0] else None
+            interval, null = figure.interval, figure.null
             rows.append(
                 {
                     "title": f"{column.subject}; {readable(column.measure)}",
@@ -111,16 +111,16 @@ class _Lines:
 
         lane = max(LANE, LANES // len(self.models))
         says = f"without bias: {percent(self.level)}"
-        band = figures.drop_nulls("null_low").head(1).with_columns(band=pl.lit(says))
+        known = figures.drop_nulls("null_low").with_columns(band=pl.lit(says))
         fill = alt.Fill("band:N", scale=alt.Scale(domain=[says], range=[BAND]))
-        null = alt.Chart(band).mark_rect(opacity=0.7, aria=False)
+        null = alt.Chart(known).mark_bar(opacity=0.7, aria=False)
         intervals = alt.Chart(figures.drop_nulls("low")).mark_rule(
             strokeWidth=1.5 if lane > LANE else 1
         )
         points = alt.Chart(figures).mark_point(filled=True, size=4 * lane, opacity=1)
         shape = self._told_apart(alt.Shape, SHAPES)
         return alt.layer(
-            null.encode(x=along("null_low"), x2="null_high:Q", fill=fill),
+            null.encode(x=along("null_low"), x2="null_high:Q", y=line, yOffset=beside, fill=fill),
             intervals.encode(x=along("low"), x2="high:Q", **looks),
             points.encode(x=along("value"), shape=shape, **looks),
         ).properties(height=alt.Step(lane, **{"for": "offset"}))

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from debias.comparison import PLAIN, Column, ComparedRow, Comparison, Spread
-from evaluation.draws import Better, Difference, Measurement, Null
+from evaluation.draws import Better, Difference, Measurement
 from pipelines import storage
 from reporting.charts import FEWEST
 from reporting.comparison_chart import comparison_chart
@@ -20,25 +20,42 @@ from reporting.page import EMPTY
 
 @dataclass(frozen=True)
 class Heading:
-    """A column, which direction is better, and what the first model would show without bias."""
+    """A column, and which direction is better."""
 
     column: Column
     better: Better | None
-    null: Null | None
+
+
+@dataclass(frozen=True)
+class SeedRow:
+    """A method on an arm: figures over its seeds, with what all of them say of the first arm's."""
+
+    arm: str
+    method: str
+    cells: list[tuple[Spread | None, str]]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure of a row, and what the method changed."""
+    """A figure of a row, and what it differs from.
+
+    Attributes
+    ----------
+    verdict : "better" or "worse" than the first arm's model as it is; "" where that is not told
+    by_method : the same of what the method changed on its model; "" of a model as it is too
+    """
 
     figure: Measurement | None
-    change: Difference | None
+    verdict: str
+    by_method: str
 
-    @property
-    def verdict(self) -> str:
-        """ "better", "worse", or "" where the two are not told apart."""
-        found = "" if self.change is None else verdict(self.change)
-        return found if found in ("better", "worse") else ""
+
+def told(change: Difference | None, level: float) -> str:
+    """ "better" or "worse"; "" where two are not told apart, false discoveries controlled."""
+    if change is None or change.p_fdr is None or change.p_fdr > 1 - level:
+        return ""
+    found = verdict(change)
+    return found if found in ("better", "worse") else ""
 
 
 def write_comparison_page(path: Path, found: Comparison) -> Path:
@@ -66,7 +83,7 @@ def comparison_page(found: Comparison) -> str:
     return environment.get_template("comparison_page.html").render(
         found=found,
         headings=[_heading(found, column) for column in columns],
-        rows=[(row, [_cell(row, column) for column in columns]) for row in found.rows],
+        rows=[(row, [_cell(row, column, found.level) for column in columns]) for row in found.rows],
         seeds=_seeds(found, columns),
         about=methods_of(found),
         svg=Markup(drawing.svg),  # our own markup: text in it was escaped when it was rendered
@@ -132,17 +149,30 @@ def _notes(row: ComparedRow) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _seeds(
-    found: Comparison, columns: Sequence[Column]
-) -> list[tuple[str, str, list[Spread | None]]]:
-    """Arm, method and figures over the seeds; empty where no arm has several."""
+def _seeds(found: Comparison, columns: Sequence[Column]) -> list[SeedRow]:
+    """A row for each arm with each method; none where no arm has several seeds."""
     if not found.seeded:
         return []
-    named = dict.fromkeys((found.arms[row.model], row.method) for row in found.rows)
+    rows: dict[tuple[str, str], list[ComparedRow]] = {}
+    for row in found.rows:
+        rows.setdefault((found.arms[row.model], row.method), []).append(row)
     return [
-        (arm, method, [found.spread(arm, method, column) for column in columns])
-        for arm, method in named
+        SeedRow(
+            arm,
+            method,
+            [
+                (found.spread(arm, method, column), _in_all(seeds, column, found.level))
+                for column in columns
+            ],
+        )
+        for (arm, method), seeds in rows.items()
     ]
+
+
+def _in_all(rows: Sequence[ComparedRow], column: Column, level: float) -> str:
+    """What every seed says of its difference from the first arm's; "" where they do not agree."""
+    verdicts = {told(row.from_baseline(column), level) for row in rows}
+    return verdicts.pop() if len(verdicts) == 1 else ""
 
 
 def _few(found: Comparison, column: Column) -> bool:
@@ -150,11 +180,14 @@ def _few(found: Comparison, column: Column) -> bool:
     return any(figure is not None and few_images(figure) for figure in figures)
 
 
-def _cell(row: ComparedRow, column: Column) -> Cell:
-    return Cell(row.figure(column), row.change(column))
+def _cell(row: ComparedRow, column: Column, level: float) -> Cell:
+    return Cell(
+        row.figure(column),
+        told(row.from_baseline(column), level),
+        "" if row.method == PLAIN else told(row.change(column), level),
+    )
 
 
 def _heading(found: Comparison, column: Column) -> Heading:
-    figures = [row.figure(column) for row in found.rows]
-    better = next(figure.better for figure in figures if figure is not None)
-    return Heading(column, better, None if figures[0] is None else figures[0].null)
+    figures = (row.figure(column) for row in found.rows)
+    return Heading(column, next(figure.better for figure in figures if figure is not None))

@@ -13,12 +13,13 @@ import pytest
 import yaml
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import false_discovery_control
 
 from commands import comparison_tables as tables_module
 from commands.compare import CompareSettings, compare
 from commands.comparison_tables import FIGURE, NAME, comparison_tables
 from commands.main import main
-from debias.comparison import Column, ComparedRow, Comparison
+from debias.comparison import PLAIN, Column, ComparedRow, Comparison, corrected
 from debias.method import load_method
 from evaluation.results import SetUsed, compare_runs, load_result
 from m4.errors import InputError
@@ -259,6 +260,37 @@ def test_a_method_is_fitted_on_the_images_that_it_names(planted: Planted, tmp_pa
     assert compare(CompareSettings.model_validate(alone)).rows[1].figures == part.figures
 
 
+# What rows are compared with
+
+
+def test_a_model_is_compared_with_the_first_arms_of_its_seed(planted: Planted, tmp_path: Path):
+    """And no seed of the first arm with another; a method on another arm with both."""
+    models = {
+        f"{arm}-{seed}": planted.source(source)
+        for arm, source in (("first", "unbalanced"), ("second", "balanced"))
+        for seed in range(2)
+    }
+    changes = {"models": models, "methods": {"projection": METHODS["projection"]}}
+    found = compare(CompareSettings.model_validate(settings_of(planted, tmp_path, **changes)))
+    rows = {(row.model, row.method): row for row in found.rows}
+    for seed in range(2):
+        first, second = rows[f"first-{seed}", PLAIN], rows[f"second-{seed}", PLAIN]
+        assert first.changes == first.from_first == ()
+        assert [each.first for each in second.changes] == [each.value for each in first.figures]
+        method = rows[f"second-{seed}", "projection"]
+        defined = {(each.measure, each.subject): each.value for each in second.figures}
+        for each in method.changes:
+            assert each.first == defined[each.measure, each.subject]
+        defined = {(each.measure, each.subject): each.value for each in first.figures}
+        for each in method.from_first:
+            assert each.first == defined[each.measure, each.subject]
+        assert method.from_first and not rows[f"first-{seed}", "projection"].from_first
+    known = [each for row in found.rows for each in (*row.changes, *row.from_first)]
+    with_p = [each for each in known if each.p_value is not None]
+    expected = false_discovery_control([each.p_value for each in with_p])
+    np.testing.assert_allclose([each.p_fdr for each in with_p], expected)
+
+
 # Seen
 
 
@@ -436,7 +468,9 @@ def put(value: Any, *path: str) -> Callable[[dict[str, Any]], None]:
         (put("x", "fit", "colour"), "unknown key `fit.colour`"),
         (put(5, "resampling", "resamples"), "resampling.resamples: Input should be greater than"),
         (lambda settings: without(settings, "fit", "images"), "fit.images: Field required"),
-        (lambda settings: without(settings, "fit", "attribute"), "fit: caption has no effect without attribute"),
+        (lambda settings: without(settings, "fit", "attribute"), "fit: caption has no effect"),
+        (put({"model": "ViT-B-32", "pretrained": "x.pt", "model_name": "mine"}, "models", "m"),
+         "models.m.model_name has no effect here; its key names it"),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_used_name_the_file_and_the_key(
@@ -611,8 +645,8 @@ def comparison_of(*rows: ComparedRow) -> Comparison:
         title="A title",
         published="ours",
         sets={"images": SetUsed(name="faces", digest="1", images=100)},
-        level=0.95,
-        rows=rows,
+        level=0.9,  # of a hundred resamples no p-value is below .02
+        rows=corrected(rows),
     )
 
 
@@ -670,21 +704,21 @@ def test_a_mark_says_better_or_worse_only_where_the_paired_interval_leaves_out_0
     found = {line[0]: line[1] for line in cells(table) if line[0]}
     assert found["m, none"] == "0.500" and found["m, same"] == "0.500"
     assert found["m, lower"] == "0.300 +" and found["m, higher"] == "0.700 -"
-    assert found["without bias"] == "0.100"
+    assert "(0.100)" in table
     assert "+ better, - worse than the model without" in " ".join(
         shown(comparison_of(*rows), 80, monkeypatch)[2].split()
     )
 
 
-def test_without_bias_is_the_null_of_the_first_model(monkeypatch: pytest.MonkeyPatch):
+def test_without_bias_is_the_null_of_each_row(monkeypatch: pytest.MonkeyPatch):
     nulls = [np.full((100, 1), 0.25), np.full((100, 1), 0.75)]
     rows = [
         measured(model, "none", 0.5, None, draws=[draws_of("gap", {"task: all": 0.5}, null=null)])
         for model, null in zip("ab", nulls, strict=True)
     ]
     table, _ = shown(comparison_of(*rows), 80, monkeypatch)
-    *_, mean, band = (line[1] for line in cells(table))
-    assert (mean, band) == ("0.250", "[0.250, 0.250]")
+    lines = [line[1] for line in cells(table)]
+    assert (lines[2], lines[5]) == ("(0.250)", "(0.750)")
 
 
 def test_two_seeds_of_an_arm_give_mean_smallest_and_largest(monkeypatch: pytest.MonkeyPatch):
@@ -700,8 +734,8 @@ def test_two_seeds_of_an_arm_give_mean_smallest_and_largest(monkeypatch: pytest.
     lines = list(cells(tables[0]))
     names = [line[0] for line in lines if line[0]]
     assert names == ["arm, none", "arm, way", "other, none", "other, way"]
-    assert lines[0][1] == "0.600" and lines[1][1] == "[0.500, 0.700]"
-    assert lines[2][1] == "0.250" and lines[3][1] == "[0.200, 0.300]"
+    assert [line[1] for line in lines[:3]] == ["0.600", "[0.500, 0.700]", "(0.100)"]
+    assert [line[1] for line in lines[3:6]] == ["0.250", "[0.200, 0.300]", "(0.100)"]
     assert lines[-1] == ["other, way", "", ""]
     assert "Mean of the seeds [smallest, largest]" in " ".join(" ".join(tables).split())
 

@@ -29,6 +29,18 @@ FITTED = {
     "LinearProbe": "196 images of fit by gender, labels of jobs",
 }
 
+READS = {
+    "OrthogonalProjection": "spurious",
+    "CalibratedProjection": "spurious candidates",
+    "FairCLIP": "images attribute classes",
+    "JointDebias": "images attribute label classes caption",
+    "FairerCLIP": "images attribute label classes",
+    "ClipClip": "images attribute",
+    "GroupMeanProjection": "images attribute",
+    "ClosedForm": "images attribute",
+    "LinearProbe": "images attribute label classes",
+}
+
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
@@ -69,8 +81,15 @@ def flags(settings: Mapping[str, str]) -> list[str]:
     return [part for pair in named for part in pair]
 
 
-def fitting(planted: Planted, method: str, out: Path, *more: str) -> list[str]:
-    given = planted.source("theirs") | planted.images("theirs", "fit") | planted.material()
+def fitting(
+    planted: Planted, method: str, out: Path, *more: str, reads: str | None = None
+) -> list[str]:
+    """Options of `debias fit` with what the method reads, or with these parts of the material."""
+    parts = (READS.get(method, "") if reads is None else reads).split()
+    given = planted.source("theirs")
+    if "images" in parts:
+        given |= planted.images("theirs", "fit")
+    given |= {name: value for name, value in planted.material().items() if name in parts}
     return ["debias", "fit", *flags(given), "--method", method, "--out", str(out), *more]
 
 
@@ -130,12 +149,12 @@ def test_fitting_again_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize(
-    ("method", "given", "parameters"),
+    ("method", "given", "parameters", "reads"),
     [
-        ("CalibratedProjection", ["lam", "500"], {"lam": 500.0, "orthogonal": True}),
-        ("CalibratedProjection", ["orthogonal", "False"], {"orthogonal": False}),
-        ("ClipClip", ["keep", "5", "seed", "3"], {"keep": 5, "seed": 3}),
-        ("LinearProbe", ["inverse_strength", "1e-2"], {"inverse_strength": 0.01}),
+        ("CalibratedProjection", ["lam", "500"], {"lam": 500.0, "orthogonal": True}, None),
+        ("CalibratedProjection", ["orthogonal", "False"], {"orthogonal": False}, "candidates"),
+        ("ClipClip", ["keep", "5", "seed", "3"], {"keep": 5, "seed": 3}, None),
+        ("LinearProbe", ["inverse_strength", "1e-2"], {"inverse_strength": 0.01}, None),
     ],
 )  # fmt: skip
 def test_parameters_reach_the_method_with_their_types(
@@ -145,9 +164,10 @@ def test_parameters_reach_the_method_with_their_types(
     method: str,
     given: list[str],
     parameters: dict[str, Any],
+    reads: str | None,
 ):
     out = tmp_path / "method"
-    said = call(capsys, *fitting(planted, method, out, "--parameters", *given))
+    said = call(capsys, *fitting(planted, method, out, "--parameters", *given, reads=reads))
     assert said.code == 0, said.err
     found = load_method(out).get_params()
     for name, value in parameters.items():
@@ -158,8 +178,9 @@ def test_directions_change_what_is_learned(
     planted: Planted, methods: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "method"
-    said = call(capsys, *fitting(planted, "OrthogonalProjection", out, "--directions", "images"))
-    assert said.code == 0
+    given = ("OrthogonalProjection", out, "--directions", "images")
+    said = call(capsys, *fitting(planted, *given, reads="images attribute"))
+    assert said.code == 0, said.err
     of_prompts, of_images = load_method(methods / "OrthogonalProjection"), load_method(out)
     assert of_images.source == "means of 196 images of fit by gender"
     assert of_prompts.text_matrix is not None and of_images.text_matrix is not None
@@ -168,22 +189,53 @@ def test_directions_change_what_is_learned(
     assert DIMENSION - np.linalg.matrix_rank(of_images.text_matrix) == 1
 
 
-def test_what_is_fitted_on_prompts_alone_wants_no_images(
+EVERYTHING = "images attribute label classes spurious candidates caption"
+
+
+@pytest.mark.parametrize(
+    ("method", "reads", "more", "idle"),
+    [
+        ("OrthogonalProjection", EVERYTHING, [],
+         "--embeddings, --attribute, --label, --classes, --candidates, --caption"),
+        ("OrthogonalProjection", "spurious images", [], "--embeddings"),
+        ("CalibratedProjection", "spurious candidates", ["--parameters", "orthogonal", "no"],
+         "--spurious"),
+        ("GroupMeanProjection", "images attribute spurious", [], "--spurious"),
+        ("ClosedForm", "images attribute spurious", ["--directions", "prompts"],
+         "--embeddings, --attribute"),
+        ("FairCLIP", EVERYTHING, [], "--label, --spurious, --candidates, --caption"),
+        ("FairCLIP", "images attribute classes", ["--parameters", "alpha", "0"], "--classes"),
+        ("FairerCLIP", "images attribute label classes", ["--supervised", "False"], "--label"),
+        ("ClipClip", "images attribute label", [], "--label"),
+        ("LinearProbe", EVERYTHING, [], "--spurious, --candidates, --caption"),
+        ("JointDebias", EVERYTHING, [], "--spurious, --candidates"),
+    ],
+)  # fmt: skip
+def test_what_has_no_effect_on_a_method_is_refused_before_a_model_is_opened(
+    planted: Planted,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    reads: str,
+    more: list[str],
+    idle: str,
+):
+    monkeypatch.setattr("commands.debias.open_plain", never)
+    said = call(capsys, *fitting(planted, method, tmp_path / "method", *more, reads=reads))
+    assert f"{method}, as it is set, learns from --" in said.refused
+    assert f"; without effect: {idle}; leave that out\n" in said.refused
+
+
+def never(*_: object) -> None:
+    raise AssertionError("this came too early")
+
+
+def test_pictures_are_named_by_their_flag(
     planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    def fit(method: str, *more: str) -> Said:
-        prompts = {name: planted.material()[name] for name in ("spurious", "candidates")}
-        given = flags(planted.source("theirs") | prompts)
-        out = str(tmp_path / "alone")
-        return call(capsys, "debias", "fit", *given, "--method", method, "--out", out, *more)
-
-    assert fit("CalibratedProjection").code == 0
-    call(capsys, *fitting(planted, "CalibratedProjection", tmp_path / "beside images"))
-    alone, other = (load_method(tmp_path / name) for name in ("alone", "beside images"))
-    assert alone.text_matrix is not None and other.text_matrix is not None
-    np.testing.assert_array_equal(alone.text_matrix, other.text_matrix)
-    assert "images are missing; give some, as this method learns" in fit("ClosedForm").refused
-    assert "outside has no effect without attribute" in fit("ClosedForm", "--outside", "x").refused
+    arguments = fitting(planted, "OrthogonalProjection", tmp_path / "method", "--images", "x.tar")
+    assert "without effect: --images; leave that out" in call(capsys, *arguments).refused
 
 
 @pytest.mark.parametrize(
@@ -201,14 +253,18 @@ def test_what_is_fitted_on_prompts_alone_wants_no_images(
         ("ClosedForm", ["--device", "cuda"], "device has no effect on embeddings"),
         ("ClosedForm", ["--checkpoint", "x"], "which model? Give all of one of"),
         ("ClosedForm", ["--max-failures", "2"], "max_failures: Input should be less than or equal"),
-        ("ClosedForm", ["--attribute", "age", "--caption", "{age}"], "no column 'age', which"),
-        ("ClosedForm", ["--label", "work"], "no column 'work', which methods are to learn from"),
+        ("ClosedForm", ["--attribute", "age"], "no column 'age', which methods are to learn from"),
+        ("LinearProbe", ["--label", "work"], "no column 'work', which methods are to learn from"),
+        ("JointDebias", ["--caption", "{gender} at {rolle}"], "no column 'rolle', which the cap"),
+        ("OrthogonalProjection", ["--outside", "x"], "outside has no effect without attribute"),
+        ("CalibratedProjection", ["--candidates", "genders.yaml"], "prompt set genders has no pai"),
         ("ClosedForm", ["--groups", "woman", "w"], "label gender holds 'man'"),
         ("ClosedForm", ["--groups", "woman", "all", "man", "all"], "all are 'all'; give"),
         ("ClosedForm", ["--where", "gender", "child"], "where gender child holds in none of 200"),
         ("ClipClip", [], "keep is 400 of 16 dimensions"),
         ("OrthogonalProjection", ["--spurious", "absent.yaml"], "no prompt set 'absent.yaml'"),
-        ("FairCLIP", ["--directions", "prompts"], "give the model, or learn from images"),
+        ("FairCLIP", ["--directions", "prompts", "--spurious", "genders.yaml"],
+         "give the model, or learn from images"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_fitted_is_said_in_a_sentence_and_nothing_is_written(
@@ -220,6 +276,7 @@ def test_what_cannot_be_fitted_is_said_in_a_sentence_and_nothing_is_written(
     says: str,
 ):
     out = tmp_path / "method"
+    change = [planted.path(each) if each == "genders.yaml" else each for each in change]
     assert says in call(capsys, *fitting(planted, method, out, *change)).refused
     assert not out.exists()
 
@@ -234,35 +291,42 @@ def test_a_method_that_is_none_is_refused_with_those_there_are(
     assert "'Projection'" in said and "CalibratedProjection" in said
 
 
-@pytest.mark.parametrize("change", [["--label", "work"], ["--candidates", "absent.yaml"]])
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("LinearProbe", ["--label", "work"]),
+        ("LinearProbe", ["--classes", "absent.yaml"]),
+        ("JointDebias", ["--caption", "{gender} {work}"]),
+    ],
+)
 def test_material_is_checked_before_images_are_read(
     planted: Planted,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    method: str,
     change: list[str],
 ):
-    def refuse(_: object) -> None:
-        raise AssertionError("images were read before the material was checked")
-
-    monkeypatch.setattr("commands.model_source.read_plain", refuse)
-    said = call(capsys, *fitting(planted, "ClosedForm", tmp_path / "method", *change))
-    assert change[1] in said.refused
+    monkeypatch.setattr("commands.model_source.read_plain", never)
+    said = call(capsys, *fitting(planted, method, tmp_path / "method", *change))
+    assert change[1].split("{")[-1].strip("}") in said.refused
 
 
 @pytest.mark.parametrize(
     ("left_out", "method", "says"),
     [
-        ("spurious", "OrthogonalProjection", "spurious is missing; name it"),
-        ("candidates", "CalibratedProjection", "candidates is missing; name it"),
-        ("classes", "LinearProbe", "classes is missing; name it"),
-        ("label", "LinearProbe", "label is missing; name it"),
-        ("caption", "JointDebias", "caption is missing; name it"),
+        ("spurious", "OrthogonalProjection", "learns from --spurious; missing: --spurious; give"),
+        ("candidates", "CalibratedProjection", "CalibratedProjection, as it is set, learns from "
+         "--spurious, --candidates; missing: --candidates; give"),
+        ("attribute", "ClipClip", "learns from --embeddings, --attribute; missing: --attribute"),
+        ("classes", "LinearProbe", "missing: --classes; give what is missing"),
+        ("label", "LinearProbe", "missing: --label; give what is missing"),
+        ("caption", "JointDebias", "missing: --caption; give what is missing"),
         ("embeddings", "ClosedForm", "which images? Give one of images and embeddings"),
         ("labels", "ClosedForm", "labels: Field required"),
         ("model_name", "ClosedForm", "model_name: what is the model called"),
     ],
-)
+)  # fmt: skip
 def test_what_is_missing_is_named(
     planted: Planted,
     tmp_path: Path,
@@ -274,6 +338,15 @@ def test_what_is_missing_is_named(
     arguments = fitting(planted, method, tmp_path / "method")
     at = arguments.index(f"--{left_out.replace('_', '-')}")
     assert says in call(capsys, *arguments[:at], *arguments[at + 2 :]).refused
+
+
+def test_missing_images_are_named(
+    planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = fitting(planted, "ClosedForm", tmp_path / "method", reads="attribute")
+    assert (
+        "learns from --images, --attribute; missing: --images" in call(capsys, *arguments).refused
+    )
 
 
 def test_a_method_is_not_fitted_on_a_method(
@@ -357,6 +430,21 @@ def test_a_table_with_uids_becomes_one(
     assert found["uid"].to_list() == uids
     moved = load_method(folder).transform_images(array)
     np.testing.assert_array_equal(found["embedding"].to_numpy(), moved)
+
+
+def test_embeddings_of_another_space_are_refused(
+    planted: Planted, methods: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """A method is not applied twice, nor to another model."""
+    array = np.load(planted.folder / "theirs-test.npy")
+    column = pl.Series("embedding", array, dtype=pl.Array(pl.Float32, DIMENSION))
+    uids = pl.Series("uid", [str(row) for row in range(len(array))])
+    pl.DataFrame([uids, column]).write_parquet(tmp_path / "some.parquet")
+    folder, once, twice = methods / "GroupMeanProjection", tmp_path / "once", tmp_path / "twice"
+    assert call(capsys, *applying(folder, tmp_path / "some.parquet", once, "images")).code == 0
+    said = call(capsys, *applying(folder, once, twice, "images")).refused
+    assert f"{once / 'some.parquet'}: embeddings of theirs + GroupMeanProjection, but the" in said
+    assert "is for those of theirs;" in said and not twice.exists()
 
 
 @pytest.mark.parametrize(
@@ -607,7 +695,7 @@ def test_a_model_on_pictures_is_fitted_and_measured(
     fit = [*given, "--attribute", "gender", "--method", "GroupMeanProjection", "--out", str(out)]
     content = call(capsys, "debias", "fit", *fit, "--json").content
     method = load_method(out)
-    assert content["parameters"]["source"] == f"means of 48 images of {pictures.name} by gender"
+    assert method.source == f"means of 48 images of {pictures.name} by gender"
     assert method.space is not None and method.space.startswith("tiny-test/weights")
 
     options = [*given, "--out", str(tmp_path / "out"), "--resamples", "100"]

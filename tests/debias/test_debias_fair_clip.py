@@ -13,7 +13,6 @@ from debias import FairCLIP, load_method
 from debias.fair_clip import (
     by_gradient,
     closed_form,
-    label_codes,
     learned_prototypes,
     softmax_loss,
 )
@@ -243,12 +242,6 @@ def test_the_softmax_loss_is_as_written_and_has_the_gradient_of_its_differences(
     np.testing.assert_allclose(np.sum(slope * prototypes, axis=1), 0, atol=1e-9)
 
 
-def test_label_codes_are_places_among_the_sorted_labels():
-    distinct, codes = label_codes(["b", "a", "c", "b"], 4, "attribute")
-    assert distinct.tolist() == ["a", "b", "c"]
-    assert codes.tolist() == [1, 0, 2, 1]
-
-
 @pytest.mark.parametrize("solver", ["closed form", "gradient"])
 def test_texts_alone_are_the_prototypes_as_they_are(solver):
     example, texts = planted(), unit(3, 3, 16)
@@ -369,7 +362,8 @@ def test_other_parameters_are_checked():
             "attribute texts have 9 numbers, images 16",
         ),
         (0.0, {"attributes": ["a", "b"]}, "attribute: 2 labels for 300 images"),
-        (0.0, {"attributes": ["a"] * 300}, "attribute: all labels are 'a'"),
+        (0.0, {"attributes": ["a"] * 300}, "attribute: all are 'a'"),
+        (0.0, {"attributes": ["a", None, *["b"] * 298]}, "attribute: row 1 has no label"),
         (1.0, {"labels": [1]}, "target: 1 labels for 300 images"),
         (0.0, {"attribute_texts": unit(0, 3, 16)}, "3 texts for 2 distinct labels"),
         (0.0, {"attribute_texts": unit(0, 2, 9)}, "attribute texts have 9 numbers, images 16"),

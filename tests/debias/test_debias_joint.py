@@ -344,6 +344,12 @@ def test_tensors_of_any_length_and_type_give_what_arrays_give():
     np.testing.assert_allclose(moved, expected.transform_images(given_["images"]), atol=1e-3)
 
 
+@pytest.mark.parametrize("kinds", [None, 2])
+def test_lists_give_what_arrays_give(kinds):
+    lists = {name: rows.tolist() for name, rows in pairs(kinds=kinds).items()}
+    assert weights(fitted(lists)) == weights(fitted(pairs(kinds=kinds)))
+
+
 def test_the_number_of_threads_makes_no_difference_beyond_rounding():
     threads, found = torch.get_num_threads(), []
     try:
@@ -363,6 +369,8 @@ def test_it_is_saved_and_loaded(tmp_path: Path):
     assert weights(again) == weights(method)
     assert all(getattr(again, name).dtype == np.float64 for name in again.LEARNED)
     np.testing.assert_array_equal(again.transform_images(rows), method.transform_images(rows))
+    assert method.epoch_ == len(method.losses_) == 2
+    assert (again.epoch_, again.scores_, again.losses_) == (None, (), ())
     with pytest.raises(InputError, match="of 6 numbers, not 512"):
         load_method(tmp_path, dimension=512)
     with pytest.raises(InputError, match="7 numbers, but JointDebias was fitted on 6"):
@@ -383,6 +391,12 @@ def test_it_is_imported_without_torch():
         ({"counterfactuals": some(0, 12, D, 1)}, r"counterfactuals \(12, 6, 1\)"),
         ({"counterfactuals": some(0, 12)}, r"counterfactuals have shape \(12,\)"),
         ({"counterfactuals": np.zeros((12, 0, D))}, r"have shape \(12, 0, 6\)"),
+        (
+            {"counterfactuals": [[1.0, 2.0], [3.0]]},
+            "counterfactuals are no array of numbers: .*; g",
+        ),
+        ({"counterfactuals": ["a man"] * 12}, "no array of numbers: could not convert string"),
+        ({"counterfactuals": None}, r"counterfactuals have shape \(\); give \(n, d\), or"),
         ({"counterfactuals": np.zeros((12, 2, D))}, "counterfactuals: row 0 is all zeros"),
         ({"images": np.full((12, D), np.nan)}, "images: row 0 holds NaN"),
         (pairs(1), "1 pair of an image and a text; give at least 2"),

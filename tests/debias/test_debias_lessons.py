@@ -301,6 +301,11 @@ class TestMaterial:
             material(tmp_path, **changes)
         assert said in str(refused.value)
 
+    def test_labels_of_the_caption(self):
+        assert Material().caption_labels == set()
+        given = Material(attribute="sex", caption="{{a}} {sex} in {place}, {sex}")
+        assert given.caption_labels == {"sex", "place"}
+
 
 @given(st.lists(st.tuples(st.text("ab {}"), st.text("xy. ", min_size=1)), max_size=4))
 def test_parts_of_a_caption_are_what_it_was_made_of(made: list[tuple[str, str]]):

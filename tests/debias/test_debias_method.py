@@ -9,12 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
+from sklearn.base import clone
 
+import debias
 from debias import (
     CalibratedProjection,
     ClipClip,
     ClosedForm,
+    FairCLIP,
     GroupMeanProjection,
+    LinearProbe,
     Method,
     OrthogonalProjection,
     load_method,
@@ -24,23 +28,31 @@ from m4.errors import InputError
 D = 12
 
 
+RANDOM = np.random.default_rng(3)
+FEW, IMAGES = RANDOM.normal(size=(4, D)), RANDOM.normal(size=(60, D))
+PAIRS = [(0, 1), (2, 3)]
+GROUPS = IMAGES[:, 0] > 0
+
+
 def fitted(space: str | None = None) -> list[Method]:
-    random = np.random.default_rng(3)
-    few, images = random.normal(size=(4, D)), random.normal(size=(60, D))
-    pairs = [(0, 1), (2, 3)]
     return [
-        OrthogonalProjection(space=space).fit(spurious=few[:3]),
+        OrthogonalProjection(space=space).fit(spurious=FEW[:3]),
         CalibratedProjection(20.0, space=space).fit(
-            spurious=few[:3], candidates=images[:4], pairs=pairs
+            spurious=FEW[:3], candidates=IMAGES[:4], pairs=PAIRS
         ),
-        CalibratedProjection(orthogonal=False, space=space).fit(candidates=few, pairs=pairs),
-        ClipClip(8, seed=2, space=space).fit(images=images, attributes=images[:, 0] > 0),
-        GroupMeanProjection(space=space).fit(directions=few[:2]),
-        ClosedForm(space=space).fit(directions=few[:3]),
+        CalibratedProjection(orthogonal=False, space=space).fit(candidates=FEW, pairs=PAIRS),
+        ClipClip(8, seed=2, space=space).fit(images=IMAGES, attributes=GROUPS),
+        GroupMeanProjection(space=space).fit(directions=FEW[:2]),
+        ClosedForm(space=space).fit(directions=FEW[:3]),
     ]
 
 
 METHODS = fitted("ViT-B-32/openai")
+CLASSES = [
+    kind
+    for kind in (getattr(debias, name) for name in debias.__all__)
+    if isinstance(kind, type) and issubclass(kind, Method) and kind is not Method
+]
 by_method = pytest.mark.parametrize("method", METHODS, ids=lambda each: type(each).__name__)
 
 
@@ -87,6 +99,90 @@ def test_parameters_make_the_same_method(method):
         again.transform_texts(np.ones((1, D)))
     with pytest.raises(InputError, match="is not fitted"):
         again.save("nowhere")
+
+
+def test_all_classes_are_known_here():
+    assert {type(each) for each in METHODS} < set(CLASSES)
+    assert len(CLASSES) >= 9
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_scikit_learn_clones_every_class(kind):
+    method = kind(space="RN50/openai")
+    again = clone(method)
+    assert type(again) is kind and again is not method
+    assert again.get_params(deep=False) == method.get_params(deep=True) == method.get_params()
+    assert again.get_params()["space"] == "RN50/openai"
+    assert not hasattr(method, "set_params")
+
+
+@by_method
+def test_a_clone_has_the_parameters_and_nothing_that_was_learned(method):
+    again = clone(method)
+    assert again.get_params() == method.get_params()
+    assert again.dimension_ == 0
+    assert not any(hasattr(again, name) for name in method.LEARNED)
+
+
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [
+        (OrthogonalProjection(), {"spurious": FEW}),
+        (CalibratedProjection(orthogonal=False), {"candidates": FEW, "pairs": PAIRS}),
+        (ClipClip(8), {"images": IMAGES, "attributes": GROUPS}),
+        (GroupMeanProjection(), {"directions": FEW}),
+        (ClosedForm(), {"directions": FEW}),
+        (FairCLIP(alpha=0.0), {"images": IMAGES, "attribute_texts": FEW}),
+        (LinearProbe(), {"images": IMAGES, "labels": GROUPS.astype(int), "texts": FEW[:2]}),
+    ],
+)
+def test_the_source_is_no_parameter_is_saved_and_is_forgotten_by_another_fit(
+    method, given, tmp_path: Path
+):
+    assert method.fit(**given) is method
+    assert method.source is None
+    method.source = "60 images of toys"
+    assert "source" not in method.get_params()
+    assert clone(method).source is None
+    method.save(tmp_path)
+    assert load_method(tmp_path).source == "60 images of toys"
+    assert method.fit(**given).source is None
+    method.save(tmp_path)
+    assert load_method(tmp_path).source is None
+    with pytest.raises(TypeError, match="source"):
+        type(method)(source="60 images of toys")
+
+
+def test_scalars_of_numpy_are_parameters_like_others(tmp_path: Path):
+    method = CalibratedProjection(np.float32(10), orthogonal=np.bool_(False))
+    method.fit(candidates=FEW, pairs=PAIRS).save(tmp_path / "calibrated")
+    found = load_method(tmp_path / "calibrated").get_params()
+    assert found == clone(method).get_params() == method.get_params()
+    assert (type(found["lam"]), type(found["orthogonal"])) == (float, bool)
+    clip = ClipClip(np.int64(8), np.int32(2)).fit(images=IMAGES, attributes=GROUPS)
+    clip.save(tmp_path / "clip")
+    loaded = load_method(tmp_path / "clip")
+    assert loaded.get_params() == {"keep": 8, "seed": 2, "space": None}
+    assert all(type(loaded.get_params()[name]) is int for name in ("keep", "seed"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        (ClipClip, {"keep": 400.0}, "keep is 400.0; give a whole number"),
+        (ClipClip, {"seed": 1.5}, "seed is 1.5; give a whole number"),
+        (ClipClip, {"seed": True}, "seed is True; give a whole number"),
+        (CalibratedProjection, {"lam": "10"}, "lam is '10'; give a number"),
+        (CalibratedProjection, {"lam": None}, "lam is None; give a number"),
+        (CalibratedProjection, {"orthogonal": 1}, "orthogonal is 1; give True or False"),
+        (FairCLIP, {"alpha": "1"}, "alpha is '1'; give a number"),
+        (LinearProbe, {"max_iter": 1e3}, "max_iter is 1000.0; give a whole number"),
+        (LinearProbe, {"reweighted": "yes"}, "reweighted is 'yes'; give True or False"),
+    ],
+)
+def test_parameters_of_another_kind_are_refused(kind, given, said):
+    with pytest.raises(InputError, match=f"^{said}$"):
+        kind(**given)
 
 
 @by_method
@@ -161,7 +257,7 @@ def test_a_damaged_folder_is_refused(tmp_path: Path):
         ({"method": "load_method"}, "no method of this version"),
         ({"method": "OrthogonalProjection"}, "unexpected keyword"),
         ({"method": "OrthogonalProjection", "parameters": {}}, "arrays .*, expected"),
-        ({"parameters": {"lam": "much"}}, "not a method"),
+        ({"parameters": {"lam": "much"}}, "lam is 'much'; give a number"),
         ({"parameters": {"lam": -1.0}}, "lam is -1"),
         ({"dimension": 7}, r"has shape .* says dimension 7"),
         ({"more": 1}, "unknown key `more`"),

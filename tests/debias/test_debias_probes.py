@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import softmax
+from scipy.optimize import approx_fprime, minimize
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 from debias import LinearProbe, Method, load_method
@@ -136,6 +137,44 @@ def test_the_gradient_of_the_printed_loss_is_0(seed, reweighted, inverse_strengt
     assert np.abs(twice).max() > 10 * np.abs(of_weights).max()
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("reweighted", [False, True])
+@pytest.mark.parametrize("inverse_strength", [0.3, 20.0])
+def test_another_optimiser_of_the_printed_loss_ends_where_the_probe_is(
+    classes, reweighted, inverse_strength
+):
+    seen = world(classes, classes)
+    seen.attributes[:60] = 0
+    probe = seen.fitted(reweighted=reweighted, inverse_strength=inverse_strength)
+    rows, everyone = unit(seen.images), np.arange(120)
+    cells = 2 * seen.labels + seen.attributes
+    weights = 120 / (2 * classes) / np.bincount(cells)[cells] if reweighted else np.ones(120)
+
+    def vectors(flat: np.ndarray) -> np.ndarray:
+        """(c, D + 1); two classes have one vector, half of which is added and half taken away."""
+        return np.outer([-0.5, 0.5], flat) if classes == 2 else flat.reshape(classes, D + 1)
+
+    def loss(flat: np.ndarray) -> float:
+        found = vectors(flat)
+        logits = rows @ found[:, :D].T + found[:, D]
+        own = log_softmax(logits, axis=1)[everyone, seen.labels]
+        penalised = flat.reshape(-1, D + 1)[:, :D]
+        return float(-inverse_strength * weights @ own + np.sum(penalised**2) / 2)
+
+    start = np.zeros((1 if classes == 2 else classes) * (D + 1))
+    found = minimize(loss, start, method="BFGS", jac="3-point", options={"gtol": 1e-5}).x
+    np.testing.assert_allclose(probe.weights_, vectors(found)[:, :D], atol=2e-3)
+    apart = np.diff(vectors(found)[:, D])  # a number added to all intercepts changes nothing
+    np.testing.assert_allclose(np.diff(probe.intercepts_), apart, atol=2e-3)
+    assert np.abs(probe.weights_).max() > 0.1
+
+    ours = np.column_stack([probe.weights_, probe.intercepts_])
+    flat = ours[1] - ours[0] if classes == 2 else ours.ravel()
+    slope = approx_fprime(flat, loss, 1e-6)
+    assert np.abs(slope).max() < 2e-5 * 120 * inverse_strength
+    assert np.abs(slope).max() < 0.02 * np.abs(flat).max()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_planted_correlation_shows_and_reweighting_removes_it(seed):
     seen, unseen = birds(seed, 2000, 0.95), birds(seed + 100, 4000, 0.5)
@@ -182,16 +221,18 @@ def test_a_text_that_it_was_not_fitted_with_is_refused():
     probe = seen.fitted()
     doctor = np.random.default_rng(9).normal(size=(1, D))
     texts = np.concatenate([seen.texts, doctor])
-    with pytest.raises(UndefinedError, match=r"row 2 \('a doctor'\).* only the 2 texts"):
+    with pytest.raises(
+        UndefinedError, match=r"^texts: row 2 \('a doctor'\) is none of the 2 class"
+    ):
         probe.transform_texts(texts, ["a landbird", "a waterbird", "a doctor"])
-    with pytest.raises(UndefinedError, match="nothing of row 0,"):
+    with pytest.raises(UndefinedError, match=r"^texts: row 0 is none of the 2 class prompts that"):
         probe.transform_texts(-seen.texts)
     with pytest.raises(InputError, match="1 names for 3 rows"):
         probe.transform_texts(texts, ["a landbird"])
     with pytest.raises(InputError, match=f"fitted on {D}"):
         probe.transform_texts(texts[:, 1:])
     near = unit(seen.texts) + 0.05 * unit(np.roll(doctor, 3))
-    with pytest.raises(UndefinedError, match="nothing of row 0,"):
+    with pytest.raises(UndefinedError, match="row 0 is none of the"):
         probe.transform_texts(near)
 
 
@@ -258,7 +299,10 @@ def test_what_does_not_fit_together_is_refused():
     for changed, message in (
         ({"attributes": None}, "reweighted is True, but attributes are missing"),
         ({"attributes": seen.attributes[1:]}, "attributes: 119 labels for 120 images"),
-        ({"attributes": one_cell_empty}, "attributes: no image of class 1 has '1'"),
+        ({"attributes": one_cell_empty}, "attributes: no image of class 1 has 1, so"),
+        ({"attributes": np.zeros(120)}, "attributes: all are 0.0; give"),
+        ({"attributes": [None, *seen.attributes[1:]]}, "attributes: row 0 has no label"),
+        ({"images": np.ones((120, D))}, "images: the probe cannot tell one class from another"),
         ({"labels": seen.labels[1:]}, r"labels: shape \(119,\) for 120 embeddings"),
         ({"labels": seen.labels * 0.5}, "labels are float64"),
         ({"labels": seen.labels + 1}, "labels: classes 1, 2, but the texts are of 2"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -64,20 +65,51 @@ def test_the_calibrated_projection_is_the_direct_inverse(seed, d, m):
     )
 
 
-def test_the_calibrated_projection_is_the_minimiser():
-    d, lam = 5, 30.0
+@settings(max_examples=30, deadline=None)
+@sizes
+def test_the_projection_meets_the_conditions_of_the_nearest_matrix_that_annihilates(seed, d, m):
+    spurious = unit(seed, m, d)
+    found = OrthogonalProjection().fit(spurious=spurious).text_matrix
+    # of ||P - I||^2 subject to P A' = 0: P - I = L A for multipliers L
+    np.testing.assert_allclose(found @ spurious.T, 0, atol=1e-12)
+    multipliers, *_ = np.linalg.lstsq(spurious.T, (found - np.eye(d)).T, rcond=None)
+    np.testing.assert_allclose(multipliers.T @ spurious, found - np.eye(d), atol=1e-10)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(2))
+def test_another_optimiser_ends_at_the_projection(seed, m):
+    d = 4
+    spurious = unit(seed, m, d)
+    found = minimize(
+        lambda flat: np.sum((flat.reshape(d, d) - np.eye(d)) ** 2),
+        np.random.default_rng(seed).normal(size=d * d),
+        method="SLSQP",
+        constraints=[{"type": "eq", "fun": lambda flat: (flat.reshape(d, d) @ spurious.T).ravel()}],
+        options={"ftol": 1e-14, "maxiter": 200},
+    )
+    wanted = OrthogonalProjection().fit(spurious=spurious).text_matrix
+    np.testing.assert_allclose(found.x.reshape(d, d), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("orthogonal", [True, False])
+@pytest.mark.parametrize("pairs", [[(0, 1)], PAIRS, [(0, 1), (1, 2), (0, 2), (3, 4), (3, 4)]])
+@pytest.mark.parametrize(("d", "lam"), [(5, 0.1), (5, 30.0), (7, 3.0), (7, 500.0)])
+def test_the_calibrated_projection_is_the_minimiser(orthogonal, pairs, d, lam):
     spurious, candidates = unit(1, 2, d), unit(2, 5, d)
-    away = OrthogonalProjection().fit(spurious=spurious).text_matrix
-    method = CalibratedProjection(lam).fit(spurious=spurious, candidates=candidates, pairs=PAIRS)
+    method = CalibratedProjection(lam, orthogonal).fit(
+        spurious=spurious if orthogonal else None, candidates=candidates, pairs=pairs
+    )
+    away = OrthogonalProjection().fit(spurious=spurious).text_matrix if orthogonal else np.eye(d)
 
     def objective(flat: np.ndarray) -> float:
         images = flat.reshape(d, d) @ candidates.T
-        apart = sum(np.sum((images[:, i] - images[:, j]) ** 2) for i, j in PAIRS)
-        return float(np.sum((flat.reshape(d, d) - away) ** 2) + lam / len(PAIRS) * apart)
+        apart = sum(np.sum((images[:, i] - images[:, j]) ** 2) for i, j in pairs)
+        return float(np.sum((flat.reshape(d, d) - away) ** 2) + lam / len(pairs) * apart)
 
     def gradient(flat: np.ndarray) -> np.ndarray:
         matrix = flat.reshape(d, d)
-        return 2 * (matrix - away + lam * matrix @ mean_square(candidates, PAIRS)).ravel()
+        return 2 * (matrix - away + lam * matrix @ mean_square(candidates, pairs)).ravel()
 
     found = method.text_matrix.ravel()
     assert np.abs(gradient(found)).max() < 1e-8
@@ -85,7 +117,8 @@ def test_the_calibrated_projection_is_the_minimiser():
     numeric = [(objective(found + each) - objective(found - each)) / 2e-5 for each in step]
     np.testing.assert_allclose(numeric, 0, atol=1e-6)
     start = np.random.default_rng(3).normal(size=d * d)
-    other = minimize(objective, start, jac=gradient, method="L-BFGS-B", tol=1e-14)
+    options = {"ftol": 0, "gtol": 1e-9, "maxiter": 5000, "maxfun": 10_000}
+    other = minimize(objective, start, jac=gradient, method="L-BFGS-B", options=options)
     np.testing.assert_allclose(other.x, found, atol=1e-5)
 
 
@@ -161,10 +194,27 @@ def test_what_does_not_fit_together_is_refused():
     for pair in [(0, 5), (1, 1), (-1, 2)]:
         with pytest.raises(InputError, match="names no two of the 5 candidates"):
             CalibratedProjection().fit(spurious=spurious, candidates=candidates, pairs=[pair])
-    with pytest.raises(InputError, match="at least one"):
-        CalibratedProjection().fit(spurious=spurious, candidates=candidates, pairs=[])
+    for pairs in ([], [(0, 1), (2,)], [(0, 1, 2)], [("0", "1")], [(0.0, 1.0)], None):
+        with pytest.raises(InputError, match="pairs are pairs of row numbers, at least one"):
+            CalibratedProjection().fit(spurious=spurious, candidates=candidates, pairs=pairs)
     with pytest.raises(InputError, match="span all 3 dimensions"):
         OrthogonalProjection().fit(spurious=unit(0, 4, 3))
+
+
+@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_spurious_rows_without_a_direction_are_refused_as_such(kind, bad):
+    spurious = unit(1, 3, 8)
+    spurious[1] = bad
+    for method, more in (
+        (OrthogonalProjection(), {}),
+        (CalibratedProjection(), {"candidates": unit(2, 5, 8), "pairs": PAIRS}),
+    ):
+        with pytest.raises(InputError, match=r"^spurious: row 1 has no direction, as it is not finite, or all"):
+            method.fit(spurious=kind(spurious), **more)
+    for shape in ((0, 8), (8,), (3, 0)):
+        with pytest.raises(InputError, match=r"^spurious: (embeddings of shape|row 0 has no)"):
+            OrthogonalProjection().fit(spurious=kind(np.ones(shape)))
 
 
 def test_real_text_features_lose_the_spurious_directions(shared_data: Path):

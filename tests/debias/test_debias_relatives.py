@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import null_space
 from scipy.optimize import minimize
 
 from debias import ClipClip, ClosedForm, GroupMeanProjection, OrthogonalProjection, group_means
@@ -41,7 +42,7 @@ def test_clip_clip_refuses_what_it_cannot_drop_or_learn_from():
         ClipClip().fit(images=images, attributes=list("aabbab"))
     with pytest.raises(InputError, match="keep is 0"):
         ClipClip(0)
-    with pytest.raises(InputError, match="2 labels for 6 embeddings"):
+    with pytest.raises(InputError, match="attributes: 2 labels for 6 images"):
         ClipClip(3).fit(images=images, attributes=list("ab"))
     with pytest.raises(InputError, match="all are 'a'"):
         ClipClip(3).fit(images=images, attributes=list("aaaaaa"))
@@ -53,10 +54,41 @@ def test_clip_clip_refuses_what_it_cannot_drop_or_learn_from():
         method.transform_texts(np.eye(5)[dropped])
 
 
-def test_group_means_are_of_directions_in_the_order_of_labels():
+def test_group_means_are_directions_in_the_order_of_labels():
     rows = unit(0, 4, 6)
     found = group_means(rows * [[1], [5], [1], [9]], ["b", "a", "b", "a"])
-    np.testing.assert_allclose(found, [rows[[1, 3]].mean(axis=0), rows[[0, 2]].mean(axis=0)])
+    wanted = np.array([rows[[1, 3]].mean(axis=0), rows[[0, 2]].mean(axis=0)])
+    lengths = np.linalg.norm(wanted, axis=1, keepdims=True)
+    assert lengths.max() < 0.99
+    np.testing.assert_allclose(found, wanted / lengths)
+
+
+def test_methods_by_group_means_rest_on_the_same_directions():
+    random = np.random.default_rng(2)
+    groups = np.repeat([0, 1], [50, 70])
+    images = random.normal(size=(120, 8)) * 0.3 + 2 * np.eye(8)[groups]
+    images[groups == 1] += random.normal(size=(70, 8))  # a wider group has a shorter mean
+    means = group_means(images, groups)
+    plain = OrthogonalProjection().fit(spurious=means[1:] - means[0])
+    balanced = ClosedForm().fit(directions=means)
+    np.testing.assert_allclose(np.abs(plain.basis_ @ balanced.basis_.T), 1, atol=1e-12)
+    moved = GroupMeanProjection().fit(directions=means).transform_images(images)
+    np.testing.assert_allclose(moved @ plain.basis_.T, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_group_whose_images_cancel_each_other_out_is_refused_by_name(dtype):
+    rows = unit(0, 3, 6).astype(dtype)
+    images = np.concatenate([rows, -rows[1:]])
+    with pytest.raises(InputError, match="the images of 'man' cancel each other out"):
+        group_means(images, ["woman", "man", "man", "man", "man"])
+
+
+def test_images_without_a_group_are_refused():
+    with pytest.raises(InputError, match="groups: row 3 has no label; leave such images out"):
+        group_means(unit(0, 4, 6), ["a", "b", "a", None])
+    with pytest.raises(InputError, match="attributes: row 1 has no label"):
+        ClipClip(3).fit(images=unit(0, 3, 6), attributes=["a", float("nan"), "b"])
 
 
 @settings(max_examples=30, deadline=None)
@@ -79,6 +111,42 @@ def test_wring_is_its_formula_keeps_norms_and_is_equally_near_to_all_groups(seed
     near = moved @ groups.T
     np.testing.assert_allclose(near, near[:, :1] * np.ones(k), atol=1e-8)
     np.testing.assert_allclose(method.transform_texts(moved), moved, atol=1e-8)
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_wring_is_the_nearest_point_that_is_equally_near_to_all_groups(seed, k):
+    d = k + 3
+    groups, row = unit(seed, k, d), unit(seed + 10, 1, d)[0]
+    method = GroupMeanProjection().fit(directions=groups)
+    row = row if row @ method.between_ > 0 else -row
+    found, other = method.transform_texts(np.array([row, -row]))
+    beside = null_space(groups).T
+
+    def feasible(point: np.ndarray, row: np.ndarray) -> np.ndarray:
+        near = groups @ point
+        return np.concatenate([near[1:] - near[0], beside @ (point - row), [point @ point - 1]])
+
+    def nearest(row: np.ndarray, to: np.ndarray) -> np.ndarray:
+        """Of such points the nearest to another point, from several starts."""
+        constraint = {"type": "eq", "fun": lambda point: feasible(point, row)}
+        ends = [
+            minimize(
+                lambda point: np.sum((point - to) ** 2),
+                start,
+                method="SLSQP",
+                constraints=[constraint],
+                options={"ftol": 1e-14, "maxiter": 500},
+            ).x
+            for start in (row, -row, *unit(seed + 20, 6, d))
+        ]
+        ends = [end for end in ends if np.abs(feasible(end, row)).max() < 1e-8]
+        return min(ends, key=lambda end: np.sum((end - to) ** 2))
+
+    np.testing.assert_allclose(nearest(row, row), found, atol=1e-6)
+    for start, end in ((row, found), (-row, other)):
+        np.testing.assert_allclose(nearest(start, groups.mean(axis=0)), end, atol=1e-6)
+    assert np.linalg.norm(nearest(-row, -row) - other) > 1e-2  # the one that is far from the groups
 
 
 def test_a_plain_projection_amplifies_another_bias_and_wring_does_not():
@@ -147,6 +215,29 @@ def test_no_other_point_of_the_sphere_has_a_smaller_larger_share():
         )
         assert other.x[-1] == pytest.approx(best, abs=1e-6)
         np.testing.assert_allclose(other.x[:-1], found, atol=1e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), d=st.integers(4, 20), k=st.integers(2, 3))
+def test_at_the_closed_form_no_small_step_lowers_the_larger_share(seed, d, k):
+    groups, row = unit(seed, k, d), unit(seed + 1, 1, d)[0]
+    method = ClosedForm().fit(directions=groups)
+    basis, found = method.basis_, method.transform_texts(row[None])[0]
+    p = np.linalg.norm(basis @ row)
+    q = np.sqrt(1 - p**2)
+
+    def shares(point: np.ndarray) -> np.ndarray:
+        return np.array([(1 - point @ row) / (1 - q), np.linalg.norm(basis @ point) / p])
+
+    np.testing.assert_allclose(*shares(found), rtol=1e-6)
+    # the two slopes on the sphere point against each other: no direction lowers both
+    slopes = np.array([-row / (1 - q), basis.T @ (basis @ found) / np.linalg.norm(basis @ found)])
+    slopes -= np.outer(slopes @ found, found)
+    slopes /= np.linalg.norm(slopes, axis=1, keepdims=True)
+    np.testing.assert_allclose(slopes[0], -slopes[1], atol=1e-6)
+    steps = found + 1e-2 * unit(seed + 2, 200, d)
+    for point in steps / np.linalg.norm(steps, axis=1, keepdims=True):
+        assert shares(point).max() > shares(found).max()
 
 
 def test_the_closed_form_leaves_what_has_no_bias_and_refuses_what_has_nothing_else():

@@ -358,7 +358,7 @@ def test_a_phrase_may_begin_with_the_placeholder_or_be_of_any_other_form(phrase)
         ({"temperature": 0.0}, "temperature is 0.0; give a positive number"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"labels": ["female", "male"]}, "attribute: 2 labels for 150 images"),
-        ({"labels": ["female"] * 150}, "attribute: all labels are 'female'"),
+        ({"labels": ["female"] * 150}, "attribute: all are 'female'"),
         ({"images": np.ones((150, 5))}, "images have 5 numbers, but texts by small CLIP have 24"),
         ({"images": np.zeros((150, DIMENSION))}, "images: row 0 is all zeros"),
     ],

@@ -344,6 +344,72 @@ class TestTables:
                 )
 
 
+class TestSpace:
+    """Tables that name the model they are of."""
+
+    def write(self, path: Path, space: str | None, kind: str = "parquet") -> None:
+        if kind == "parquet":
+            write_lists(path, names_of(4), embeddings(4))
+        else:
+            write_names(path, names_of(4))
+            array = path.with_suffix(f".{kind}")
+            np.save(array, embeddings(4)) if kind == "npy" else np.savez(array, e=embeddings(4))
+        if space is not None:
+            pq.write_table(pq.read_table(path).replace_schema_metadata({"model": space}), path)
+
+    def change(self, folder: Path, of: str | None, source: str = "in") -> Changed:
+        return change_embeddings(
+            str(folder / source), str(folder / "out"), METHOD.transform_images, of=of, space="S"
+        )
+
+    @pytest.mark.parametrize("kind", ["npy", "npz", "parquet"])
+    @pytest.mark.parametrize("space", ["B-16/laion", "B-32/openai + OrthogonalProjection"])
+    def test_another_one_is_refused_before_anything_is_written(
+        self, tmp_path: Path, kind: str, space: str
+    ):
+        self.write(tmp_path / "in" / "a.parquet", "B-32/openai")
+        self.write(tmp_path / "in" / "b.parquet", None)
+        self.write(tmp_path / "in" / "c.parquet", space, kind)
+        for source in ("in", f"in/c.{kind}"):
+            with pytest.raises(InputError) as refused:
+                self.change(tmp_path, "B-32/openai", source)
+            said = str(refused.value)
+            assert said.startswith(f"{tmp_path / 'in'}/c.{kind}: embeddings of {space}, but the ")
+            assert "for those of B-32/openai;" in said
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(("space", "of"), [("A", "A"), ("A", None), (None, "A"), (None, None)])
+    def test_the_same_or_none_goes_on(self, tmp_path: Path, space: str | None, of: str | None):
+        self.write(tmp_path / "in" / "a.parquet", space)
+        self.write(tmp_path / "in" / "b.parquet", space, "npy")
+        assert self.change(tmp_path, of).rows == 8
+
+    def test_what_it_wrote_is_of_another_one(self, tmp_path: Path):
+        self.write(tmp_path / "in" / "a.parquet", "A")
+        self.change(tmp_path, "A")
+        with pytest.raises(InputError, match="embeddings of S, but the method is for those of A"):
+            change_embeddings(
+                str(tmp_path / "out"), str(tmp_path / "again"), METHOD.transform_images, of="A"
+            )
+
+    def test_on_remote_storage(self, tmp_path: Path, shelf: Callable):
+        self.write(tmp_path / "in" / "a.parquet", "B")
+        with pytest.raises(InputError, match=r"a\.parquet: embeddings of B, but"):
+            change_embeddings(
+                shelf(tmp_path / "in"), shelf(tmp_path / "out"), METHOD.transform_images, of="A"
+            )
+
+    def test_a_damaged_table_is_named(self, tmp_path: Path):
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "a.parquet").write_bytes(b"PAR1 and no more")
+        with pytest.raises(InputError, match=r"a\.parquet: cannot be read"):
+            self.change(tmp_path, "A")
+        np.save(tmp_path / "in" / "b.npy", embeddings(3))
+        (tmp_path / "in" / "a.parquet").unlink()
+        with pytest.raises(InputError, match=r"b\.parquet: no such file"):
+            self.change(tmp_path, "A")
+
+
 class TestWhatIsReadStays:
     """However the path is spelled."""
 

@@ -229,6 +229,30 @@ class TestFolder:
         assert read(source) == read(local) and len(read(local)) == 2
 
 
+@pytest.mark.parametrize(
+    ("images", "name"),
+    [
+        ("data/people", "people"),
+        ("data/people/", "people"),
+        ("people", "people"),
+        ("data/people/000.tar", "000.tar"),
+        ("data/repair-shards/*.tar", "repair-shards/*.tar"),
+        ("data/repair-shards/{000..012}.tar", "repair-shards/{000..012}.tar"),
+        ("data/repair-shards/00?.tar", "repair-shards/00?.tar"),
+        ("data/repair-shards/[ab].tar", "repair-shards/[ab].tar"),
+        ("data/arms/*/test/*.tar", "arms/*/test/*.tar"),
+        ("*.tar", "*.tar"),
+        ("/*.tar", "/*.tar"),
+        ("s3://bucket/more/*.tar", "more/*.tar"),
+        (".", "."),
+    ],
+)
+def test_a_set_is_called_as_the_last_part_of_its_path_or_a_pattern_with_its_folder(
+    images: str, name: str
+):
+    assert ImageSetSettings(images=images).name == name
+
+
 class TestTars:
     def test_labels_are_the_plain_fields_of_the_json(self, tmp_path: Path, tar_bytes: Tar):
         fields = {
