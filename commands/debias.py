@@ -131,6 +131,7 @@ def _fit(settings: FitCommand, shown: Shown) -> None:
         "method": type(method).__name__,
         "parameters": method.get_params(),
         "dimension": method.dimension_,
+        "source": method.source,
         "fit_seconds": fitted.seconds,
         "out": settings.out,
     }

@@ -14,6 +14,7 @@ from array_api_compat import array_namespace
 from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.spatial.distance import pdist
 
+from debias.labels import coded
 from debias.method import Method, unit_rows, unit_rows_like
 from m4.errors import InputError
 
@@ -102,6 +103,7 @@ class FairerCLIP(Method):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("gamma_images", "gamma_texts"):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
@@ -150,8 +152,7 @@ class FairerCLIP(Method):
         self.image_frequencies_, self.text_frequencies_ = image_frequencies, text_frequencies
         self.image_centre_, self.text_centre_ = image_side.centre, text_side.centre
         self.image_map_, self.text_map_ = image_map, text_map
-        self.dimension_ = rows.shape[1]
-        return self
+        return self._fitted(rows.shape[1])
 
     def _alternate(
         self,
@@ -281,13 +282,7 @@ def _terms(
 
 def _indicators(values: Any, count: int, what: str) -> np.ndarray:
     """One-hot rows, (n, q): centred and normalised they are the published +-1 coding."""
-    found, positions = np.unique(np.asarray(values), return_inverse=True)
-    if positions.shape != (count,):
-        raise InputError(
-            f"{what}: shape {np.shape(values)} for {count} images; give one for each image"
-        )
-    if len(found) < 2:
-        raise InputError(f"{what}: all {count} are {found[0]}; give images of at least two")
+    found, positions = coded(values, count, what)
     return np.eye(len(found))[positions]
 
 

@@ -99,6 +99,7 @@ class JointDebias(Method):
     losses_: tuple[float, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("temperature", "learning_rate"):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
@@ -149,10 +150,10 @@ class JointDebias(Method):
                 progress(epoch, self.epochs)
             if epoch - best == self.patience:
                 break
-        for name in (*self.LEARNED, "dimension_"):
+        for name in self.LEARNED:
             setattr(self, name, getattr(kept, name))
         self.epoch_, self.scores_, self.losses_ = best, tuple(scores), tuple(losses)
-        return self
+        return self._fitted(kept.dimension_)
 
     def _images(self, rows: Any) -> Any:
         return rows + self._module(REMOVER, rows + self._module(ALIGNER, rows))

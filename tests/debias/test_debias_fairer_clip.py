@@ -389,7 +389,7 @@ def test_what_does_not_fit_together_is_refused():
     }
     towards_one = 0.1 * world.images + world.texts[1]
     for changed, message in (
-        ({"attributes": np.zeros(50)}, "attributes: all 50 are 0"),
+        ({"attributes": np.zeros(50)}, "attributes: all are 0.0"),
         ({"labels": np.ones(50, int)}, "labels: all 50 are 1"),
         ({"labels": None, "images": towards_one}, "classes predicted: all 50 are 1"),
         ({"attributes": world.attributes[:49]}, r"attributes: shape \(49,\) for 50 images"),

@@ -210,7 +210,9 @@ def test_spurious_rows_without_a_direction_are_refused_as_such(kind, bad):
         (OrthogonalProjection(), {}),
         (CalibratedProjection(), {"candidates": unit(2, 5, 8), "pairs": PAIRS}),
     ):
-        with pytest.raises(InputError, match=r"^spurious: row 1 has no direction, as it is not finite, or all"):
+        with pytest.raises(
+            InputError, match=r"^spurious: row 1 has no direction, as it is not finite, or all"
+        ):
             method.fit(spurious=kind(spurious), **more)
     for shape in ((0, 8), (8,), (3, 0)):
         with pytest.raises(InputError, match=r"^spurious: (embeddings of shape|row 0 has no)"):
