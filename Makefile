@@ -8,7 +8,7 @@ demo: install
 	$(BIN)/m4-balance demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: install
 	$(BIN)/ruff check .
